@@ -1,0 +1,81 @@
+"""Projected gradient descent, L-infinity and L2."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rstbench.attacks.threat import Threat, ascend, project, random_start
+from rstbench.defenses.view import View
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each image, (N, C), (N,) -> (N,)."""
+    return functional.cross_entropy(logits, labels, reduction="none")
+
+
+def pgd(
+    view: View,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    threat: Threat,
+    generator: torch.Generator,
+    step_size: float,
+    steps: int,
+    restarts: int = 1,
+    start: str = "uniform",
+    stop: str = "never",
+) -> Tensor:
+    """Adversarial images of the same shape as `inputs`, within `threat` and [0, 1].
+
+    inputs: float32 (N, C, H, W) in [0, 1]; labels: int64 (N,); step_size in units of the pixel range;
+    generator: a CPU generator, from which only the starts are drawn.
+    start: "uniform" in the ball, or "zero". stop: "never" takes every step with every image; "source_fooled"
+    leaves an image where the view first misclassifies it. Of several restarts, the image of the highest loss is kept.
+
+    Source: Madry et al. 2018; `stop="source_fooled"` is what the authors of the paper run (they step only the images
+    that are still classified right). An image that stopped is dropped from the batch, which is exact: it would not
+    have been stepped again.
+    """
+    best = inputs.clone()
+    best_loss = torch.full((len(inputs),), -torch.inf, device=inputs.device)
+    for _ in range(restarts):
+        images = random_start(inputs, threat, generator) if start == "uniform" else inputs.clone()
+        images = _ascent(view, images, inputs, labels, threat, step_size, steps, stop)
+        if restarts == 1:
+            return images
+        with torch.no_grad():
+            loss = cross_entropy_of(view, images, labels)
+        better = loss > best_loss
+        best[better], best_loss[better] = images[better], loss[better]
+    return best
+
+
+def cross_entropy_of(view: View, images: Tensor, labels: Tensor) -> Tensor:
+    """The view's objective of each image, (N,): what restarts are compared by."""
+    return view.step(images, labels, cross_entropy).loss
+
+
+def _ascent(
+    view: View, images: Tensor, clean: Tensor, labels: Tensor, threat: Threat, step_size: float, steps: int, stop: str
+) -> Tensor:
+    if stop == "never":
+        for _ in range(steps):
+            gradient = view.step(images, labels, cross_entropy).gradient
+            images = project(ascend(images, gradient, step_size, threat), clean, threat)
+        return images
+    result = images.clone()
+    rows = torch.arange(len(images), device=images.device)
+    for _ in range(steps):
+        step = view.step(images, labels, cross_entropy)
+        standing = step.standing
+        if not bool(standing.all()):
+            result[rows] = images
+            rows, images, clean, labels = rows[standing], images[standing], clean[standing], labels[standing]
+            if len(rows) == 0:
+                return result
+        images = project(ascend(images, step.gradient[standing], step_size, threat), clean, threat)
+    result[rows] = images
+    return result

@@ -1,0 +1,148 @@
+"""From a `DatasetSpec` to uint8 arrays, wherever the data lie. numpy only; torchvision is imported where needed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rstbench.data import digits, folders, npz, remembered, standard
+from rstbench.data.arrays import Arrays, fingerprint
+from rstbench.data.cuts import split, stratified_subset
+from rstbench.data.info import INFO
+from rstbench.data.remembered import DataFacts
+from rstbench.errors import DataError, SpecError
+from rstbench.spec.models import DatasetSpec
+
+__all__ = [
+    "DATA_ENV",
+    "DEFAULT_DATA_DIR",
+    "Arrays",
+    "DataFacts",
+    "data_directory",
+    "download",
+    "facts",
+    "fingerprint",
+    "load",
+    "locate",
+    "split",
+    "stratified_subset",
+]
+
+DATA_ENV = "RSTBENCH_DATA"
+"""Environment variable with the data directory; `--data-dir` goes before it."""
+
+DEFAULT_DATA_DIR = "data"
+"""Data directory, below the current one, where neither option nor variable names another."""
+
+
+def data_directory(data_dir: Path | None = None) -> Path:
+    """Absolute path of the data directory: the argument, else `RSTBENCH_DATA`, else `data`. It need not exist."""
+    return Path(data_dir or os.environ.get(DATA_ENV) or DEFAULT_DATA_DIR).expanduser().absolute()
+
+
+def locate(spec: DatasetSpec, data_dir: Path | None = None) -> Path | None:
+    """File or folder that `load` would read; None for embedded data, and for data that are not there."""
+    if spec.source in ("digits", "digits20"):
+        return None
+    directory = data_directory(data_dir)
+    if spec.source in ("imagenet", "folder"):
+        path = directory / (spec.name or spec.source)
+        return path if path.is_dir() else None
+    path = directory / f"{spec.name or spec.source}.npz"
+    if path.is_file():
+        return path
+    return standard.locate(spec.source, directory) if spec.source in standard.FILES else None
+
+
+def load(spec: DatasetSpec, data_dir: Path | None = None) -> Arrays:
+    """The data set in memory.
+
+    NAME.npz in the data directory goes before torchvision's files there; nothing is ever downloaded here. Raises
+    `DataError` for data that are missing, damaged, out of range or larger than the free memory, and `SpecError` for
+    an `image_size` where images are not resized.
+    """
+    if spec.image_size is not None and spec.source not in ("imagenet", "folder"):
+        raise SpecError(f"image_size is for the sources imagenet and folder; images of {spec.source} are not resized")
+    if spec.source in ("digits", "digits20"):
+        return digits.read(turned=spec.source == "digits20")
+    path = locate(spec, data_dir)
+    if path is None:
+        raise DataError(_missing(spec, data_directory(data_dir)))
+    info = INFO[spec.source]
+    if spec.source in ("imagenet", "folder"):
+        try:
+            return folders.read(path, info, spec.image_size)
+        except OSError as error:  # a folder that may not be listed, a file that went away meanwhile
+            raise DataError(f"{path}: cannot be read ({error})") from error
+    if path.suffix == ".npz":
+        return npz.read(path, info)
+    return standard.read(spec.source, data_directory(data_dir))
+
+
+def download(spec: DatasetSpec, data_dir: Path | None = None) -> Path:
+    """Fetch a data set through torchvision into the data directory and return where it lies.
+
+    What is there already (NAME.npz, or complete files of torchvision) is kept. Raises `SpecError` for a source that
+    torchvision does not fetch, `DataError` if the transfer fails.
+    """
+    if spec.source not in standard.FILES:
+        raise SpecError(f"{spec.source} cannot be downloaded; these can: {', '.join(standard.FILES)}")
+    directory = data_directory(data_dir)
+    path = directory / f"{spec.source}.npz"
+    return path if path.is_file() else standard.download(spec.source, directory)
+
+
+def facts(spec: DatasetSpec, data_dir: Path | None = None, cache: Path | None = None) -> DataFacts:
+    """What a plan needs to know of the data, without reading them again if `cache` still knows.
+
+    `cache` is a JSON file; it answers while path, size and times of the data files are the same (for the digits: the
+    version of scikit-learn). A missing, damaged or unwritable cache costs time, nothing else. Raises like `load`.
+    """
+    path = locate(spec, data_dir)
+    key = remembered.key(spec, path)
+    before = remembered.stamp(spec, path)
+    if cache is not None and (known := remembered.recall(cache, key, before)) is not None:
+        return known
+    arrays = load(spec, data_dir)
+    channels, size = arrays.train_images.shape[3], arrays.train_images.shape[1]
+    mean, std = INFO[spec.source].normalisation(channels)
+    found = DataFacts(
+        fingerprint=fingerprint(arrays),
+        classes=arrays.classes,
+        channels=channels,
+        image_size=size,
+        train_samples=len(arrays.train_labels),
+        test_samples=len(arrays.test_labels),
+        notes=arrays.notes,
+        mean=mean,
+        std=std,
+    )
+    # Files that changed while they were read must not lend their new times to the old content.
+    if cache is not None and remembered.stamp(spec, path) == before:
+        remembered.remember(cache, key, before, found)
+    return found
+
+
+def _missing(spec: DatasetSpec, directory: Path) -> str:
+    change = f"Another data directory is named by --data-dir or {DATA_ENV}."
+    if spec.source == "imagenet":
+        return (
+            f"ImageNet was not found: looked for the folder {directory / 'imagenet'} with train/WNID/*.JPEG and "
+            f"val/WNID/*.JPEG. It has to be fetched by hand (image-net.org) and unpacked there. {change}"
+        )
+    if spec.source == "folder":
+        return (
+            f"data set {spec.name!r} was not found: looked for the folder {directory / str(spec.name)} with "
+            f"train/CLASS/* and test/CLASS/*, or CLASS/* alone. {change}"
+        )
+    if spec.source == "arrays":
+        return (
+            f"data set {spec.name!r} was not found: looked for {directory / str(spec.name)}.npz with train_images, "
+            f"train_labels, test_images, test_labels. {change}"
+        )
+    return (
+        f"{INFO[spec.source].title} was not found: looked for {directory / spec.source}.npz and for torchvision's "
+        f"files {', '.join(str(directory / name) for name in standard.FILES[spec.source])}. Either put "
+        f"{spec.source}.npz there (arrays train_images, train_labels, test_images, test_labels), or run "
+        f"`rstbench data download {spec.source}`. {change}"
+    )

@@ -1,0 +1,69 @@
+"""Layers that the families share."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from rstbench.networks.spec import ModelSpec
+
+
+class Normalise(nn.Module):
+    """(x - mean) / std per channel; x is (N, C, H, W) in [0, 1].
+
+    Mean and std are buffers, so they follow the module to its device, but not part of the state: they belong to
+    the spec, and a checkpoint holds only what was learned or gathered.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self._values = (mean, std)
+        self.register_buffer("mean", torch.empty(1, len(mean), 1, 1), persistent=False)
+        self.register_buffer("std", torch.empty(1, len(std), 1, 1), persistent=False)
+        self.reset()
+
+    def reset(self) -> None:
+        """Write mean and std again, as after building on the meta device."""
+        for buffer, values in zip((self.mean, self.std), self._values, strict=True):
+            buffer.copy_(torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
+
+    def extra_repr(self) -> str:
+        return f"mean={self._values[0]}, std={self._values[1]}"
+
+
+class Classifier(nn.Conv2d):
+    """The last layer as a 1x1 convolution over pooled features: (N, F, 1, 1) to logits (N, classes)."""
+
+    def __init__(self, features: int, classes: int, bias: bool) -> None:
+        super().__init__(features, classes, kernel_size=1, bias=bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).flatten(1)
+
+
+def scaled(channels: int, width: float) -> int:
+    """`channels` times `width`, to the nearest multiple of 4 (halves up), at least 4."""
+    return max(4, 4 * math.floor(channels * width / 4 + 0.5))
+
+
+def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    """3x3 convolution with padding 1, without bias."""
+    return nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False)
+
+
+def conv1x1(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    """1x1 convolution without bias, as in projection shortcuts."""
+    return nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False)
+
+
+def batch_norm(channels: int, spec: ModelSpec) -> nn.BatchNorm2d:
+    """Batch norm that tracks running statistics, with scale and shift only if the spec says so."""
+    return nn.BatchNorm2d(channels, affine=spec.bn_affine, track_running_stats=True)

@@ -1,0 +1,79 @@
+"""A suite: what is measured, for which table, under which profile."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from rstbench.spec.base import Name, Seed, Spec
+from rstbench.spec.models import AttackSpec, DatasetSpec, DefenseSpec, NetworkSpec, SearchSpec, TrainingSpec
+
+PROFILES = ("paper", "express", "desk", "smoke")
+MATRIX_AXES = ("dataset", "network")
+
+
+class Cell(Spec):
+    """One measurement of the table, repeated for every combination of the matrix.
+
+    `dataset` and `network` restrict it to one value of that axis; default: all of the matrix.
+    """
+
+    defense: Name = Field(description="key in `defenses`")
+    attack: Name = Field(description="key in `attacks`")
+    dataset: Name | None = None
+    network: Name | None = None
+
+
+class Matrix(Spec):
+    """Axes that expand: each cell is measured for every data set with every network."""
+
+    dataset: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
+    network: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
+
+
+class Table(Spec):
+    """Layout: which keys label the rows and the columns of the printed table, and its cells."""
+
+    paper: Annotated[int, Field(ge=1, le=9)] | None = Field(None, description="the paper's table this answers")
+    rows: Annotated[tuple[Literal["dataset", "network", "defense"], ...], Field(strict=False)] = ("network", "defense")
+    columns: Annotated[tuple[Literal["dataset", "network", "defense", "attack"], ...], Field(strict=False)] = (
+        "dataset",
+        "attack",
+    )
+    cells: Annotated[tuple[Cell, ...], Field(min_length=1, strict=False)]
+
+
+class SuiteSpec(Spec):
+    """A suite under one profile: the file with that profile's overlay merged in."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: Name
+    title: str = Field(max_length=200)
+    description: str = Field("", max_length=4000)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False)] = (0, 1, 2)
+    matrix: Matrix
+    datasets: dict[Name, DatasetSpec]
+    networks: dict[Name, NetworkSpec]
+    trainings: dict[Name, TrainingSpec] = Field(default_factory=dict)
+    searches: dict[Name, SearchSpec] = Field(default_factory=dict)
+    defenses: dict[Name, DefenseSpec]
+    attacks: dict[Name, AttackSpec]
+    table: Table
+
+
+class SuiteFile(SuiteSpec):
+    """The file itself: the paper's setting, and one overlay for each profile.
+
+    An overlay is merged key by key: mappings merge, everything else replaces.
+    """
+
+    profiles: dict[Literal[PROFILES], dict[str, Any]] = Field(default_factory=dict)  # type: ignore[valid-type]
+
+
+class Suite(Spec):
+    """What `load_suite` returns: the suite as the paper has it, and as the profile runs it."""
+
+    profile: Literal[PROFILES]  # type: ignore[valid-type]
+    paper: SuiteSpec
+    run: SuiteSpec

@@ -1,0 +1,1 @@
+"""Tickets: masks over random weights, their search, and their files."""

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+
+def _cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if on_gpu and not _cuda():
+        for item in on_gpu:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    # Bits are promised at a fixed number of threads; one is the default of every spec.
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    # rstbench draws from explicit generators only; this keeps the tests' own draws equal from run to run, in any order.
+    import numpy as np
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The directory of real data sets, e.g. with cifar10.npz."""
+    value = os.environ.get("RSTBENCH_DATA")
+    if not value:
+        pytest.skip("needs real data: set RSTBENCH_DATA to a data directory")
+    path = Path(value)
+    if not path.is_dir():
+        pytest.fail(f"RSTBENCH_DATA is {value}, which is not a directory")
+    return path
+
+
+@pytest.fixture(scope="session")
+def cifar10_dir(data_dir: Path) -> Path:
+    """A data directory that holds cifar10.npz."""
+    if not (data_dir / "cifar10.npz").is_file():
+        pytest.skip(f"needs cifar10.npz in {data_dir}")
+    return data_dir
