@@ -7,7 +7,7 @@ Layout of a store directory (format 1)::
     values/ab/<key>/<name>           the files
     partial/<key>/<name>             state of unfinished work; removed when its value is written
     locks/<key>                      advisory locks; the operating system frees them when a process dies
-    tmp/                             values being written
+    tmp/                             files and values being written
 
 A value is written under tmp/, fsynced, and renamed into place: a reader sees a whole value or none. Two processes may
 work on one store: a lock per key keeps them from computing the same value twice, and if both do (a file system
@@ -24,11 +24,12 @@ import json
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rstbench.errors import StoreError
 
@@ -38,7 +39,10 @@ DEFAULT_STORE = ".rstbench"
 RECORD = "record.json"
 _KEY = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9_]+\.[a-z0-9]+")
+_FOLDERS = ("values", "partial", "locks", "tmp")
 _MAX_RECORD_BYTES = 64 * 2**20
+_ABANDONED_S = 24 * 3600.0
+"""What a killed writer left under tmp/ is swept away after this time; no write takes nearly as long."""
 
 
 def default_root() -> Path:
@@ -64,11 +68,11 @@ class Value:
             raise StoreError(f"value {self.key[:12]} holds no file {name!r}; it holds {sorted(self.record['files'])}")
         path = self.directory / name
         try:
-            data = path.read_bytes()
+            data = path.read_bytes() if path.stat().st_size == entry["bytes"] else b""
         except OSError as error:
-            raise StoreError(f"{path}: {error.strerror or error}; remove {self.directory} to recompute it") from error
+            raise StoreError(f"{path}: {error.strerror or error}; {_remedy(self.directory)}") from error
         if len(data) != entry["bytes"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
-            raise StoreError(f"{path}: damaged (its SHA-256 differs from the record); remove the folder to recompute it")
+            raise StoreError(f"{path}: damaged (its size or SHA-256 is not the record's); {_remedy(self.directory)}")
         return data
 
 
@@ -82,39 +86,38 @@ class Store:
         self.root = Path(root)
         marker = self.root / "format.json"
         try:
-            text = marker.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            # A folder with other things in it is more likely a mistyped option than a store to be.
-            if self.root.is_dir() and any(entry.name not in ("values", "partial", "locks", "tmp") for entry in self.root.iterdir()):
-                raise StoreError(f"{self.root}: neither empty nor a store (format.json is missing)") from None
-            return
+            if not marker.exists():
+                # A folder with other things in it is more likely a mistyped option than a store to be.
+                if self.root.is_dir() and any(entry.name not in _FOLDERS for entry in self.root.iterdir()):
+                    raise StoreError(f"{self.root}: neither empty nor a store (format.json is missing)")
+                return
+            found = json.loads(marker.read_text(encoding="utf-8"))["format"]
         except OSError as error:
             raise StoreError(f"{marker}: {error.strerror or error}") from error
-        try:
-            found = json.loads(text)["format"]
-        except (ValueError, KeyError, TypeError):
-            raise StoreError(f"{marker}: not a store marker") from None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise StoreError(f'{marker}: not the marker of a store, which is {{"format": {FORMAT}}}') from None
         if found != FORMAT:
-            raise StoreError(f"{self.root}: store format {found}; this rstbench reads format {FORMAT}")
+            raise StoreError(
+                f"{self.root}: store format {found!r}; this rstbench reads format {FORMAT}. Use the version that wrote "
+                f"it, or another store (--store or {STORE_ENV})"
+            )
 
     def prepare(self) -> None:
-        """Create the store's folders and prove that they can be written.
+        """Create the store's folders, prove that they can be written, and sweep out what killed writers left.
 
         Raises `StoreError` naming the folder otherwise, e.g. on a read-only mount.
         """
         try:
-            for name in ("values", "partial", "locks", "tmp"):
+            for name in _FOLDERS:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             probe = self.root / "tmp" / f"probe-{uuid.uuid4().hex}"
             probe.write_bytes(b"")
             probe.unlink()
             if not (self.root / "format.json").exists():
-                _write_whole(self.root / "format.json", json.dumps({"format": FORMAT}).encode())
+                self._replace(self.root / "format.json", json.dumps({"format": FORMAT}).encode())
+            self._sweep()
         except OSError as error:
-            raise StoreError(
-                f"the store {self.root} cannot be written ({error.strerror or error}); "
-                f"choose another with --store or {STORE_ENV}"
-            ) from error
+            raise self._unwritable(error) from error
 
     def _directory(self, key: str) -> Path:
         if not _KEY.fullmatch(key):
@@ -131,15 +134,14 @@ class Store:
         path = directory / RECORD
         try:
             if path.stat().st_size > _MAX_RECORD_BYTES:
-                raise StoreError(f"{path}: larger than any record of ours")
+                raise StoreError(f"{path}: larger than any record of ours; {_remedy(directory)}")
             record = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise StoreError(f"the store {self.root} has no value {key}") from None
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{path}: {error}; remove {directory} to recompute it") from error
-        files = record.get("files") if isinstance(record, dict) else None
-        if not isinstance(files, dict) or not all(_NAME.fullmatch(name) for name in files):
-            raise StoreError(f"{path}: not a record; remove {directory} to recompute it")
+        except (OSError, ValueError, RecursionError) as error:
+            raise StoreError(f"{path}: {error}; {_remedy(directory)}") from error
+        if not _is_record(record, key):
+            raise StoreError(f"{path}: not the record of this value; {_remedy(directory)}")
         return Value(key, directory, record)
 
     def write(self, key: str, record: Mapping[str, Any], files: Mapping[str, bytes]) -> Value:
@@ -148,19 +150,21 @@ class Store:
         Raises `StoreError` if the disk is full or not writable; nothing half written stays visible.
         """
         directory = self._directory(key)
-        staging = self.root / "tmp" / f"{key[:12]}-{uuid.uuid4().hex}"
+        for name in files:
+            if not _NAME.fullmatch(name) or name == RECORD:
+                raise StoreError(f"{name!r} is not a file name of a value")
         full = dict(record)
         full["key"] = key
         full["files"] = {
-            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in sorted(files.items())
+            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            for name, data in sorted(files.items())
         }
+        text = json.dumps(full, indent=1, sort_keys=True).encode()
+        staging = self.root / "tmp" / f"{key[:12]}-{uuid.uuid4().hex}"
         try:
             staging.mkdir(parents=True)
-            for name, data in files.items():
-                if not _NAME.fullmatch(name):
-                    raise StoreError(f"{name!r} is not a file name of a value")
+            for name, data in {**files, RECORD: text}.items():
                 _write_synced(staging / name, data)
-            _write_synced(staging / RECORD, json.dumps(full, indent=1, sort_keys=True).encode())
             _sync_directory(staging)
             directory.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -168,45 +172,110 @@ class Store:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-                shutil.rmtree(staging)  # another process stored the same value first
+                if not self.has(key):  # what an interrupted removal left; otherwise another process was faster
+                    shutil.rmtree(directory)
+                    os.rename(staging, directory)
             _sync_directory(directory.parent)
         except OSError as error:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise StoreError(f"the store {self.root} cannot be written ({error.strerror or error})") from error
+            raise self._unwritable(error) from error
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)  # gone already if it was renamed
         shutil.rmtree(self.root / "partial" / key, ignore_errors=True)
         return self.value(key)
+
+    def _partial(self, key: str, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise StoreError(f"{name!r} is not a file name of a value")
+        return self.root / "partial" / self._directory(key).name / name
 
     def read_partial(self, key: str, name: str) -> bytes | None:
         """State of unfinished work under `key`, or None."""
         try:
-            return (self.root / "partial" / self._directory(key).name / name).read_bytes()
+            return self._partial(key, name).read_bytes()
         except OSError:
             return None
 
     def write_partial(self, key: str, name: str, data: bytes) -> None:
         """Replace the state of unfinished work atomically. Raises `StoreError` if it cannot be written."""
-        path = self.root / "partial" / self._directory(key).name / name
+        path = self._partial(key, name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, data)
+            self._replace(path, data)
         except OSError as error:
-            raise StoreError(f"the store {self.root} cannot be written ({error.strerror or error})") from error
+            raise self._unwritable(error) from error
 
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Hold the advisory lock of `key`, waiting for it; freed by the operating system if this process dies."""
         path = self.root / "locks" / self._directory(key).name
+        handle = self._locked(path)
         try:
-            handle = path.open("a")
-        except OSError as error:
-            raise StoreError(f"the store {self.root} cannot be written ({error.strerror or error})") from error
-        with handle:
-            # A file system without locks loses only the saving of double work, not correctness.
-            with contextlib.suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_EX)
             yield
-        with contextlib.suppress(OSError):
-            path.unlink()
+        finally:
+            # Removed before it is freed, so that whoever gets a lock on this file next finds it gone and starts anew.
+            with contextlib.suppress(OSError):
+                path.unlink()
+            handle.close()
+
+    def _locked(self, path: Path) -> IO[str]:
+        while True:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                handle = path.open("a")
+            except OSError as error:
+                raise self._unwritable(error) from error
+            try:
+                # A file system without locks loses only the saving of double work, not correctness.
+                with contextlib.suppress(OSError):
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(handle.fileno()), path.stat()):
+                        return handle
+            except BaseException:
+                handle.close()
+                raise
+            # The holder before us removed the file while we waited; a lock on it excludes nobody.
+            handle.close()
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        """Write one file whole or not at all."""
+        temporary = self.root / "tmp" / f"{path.name}-{uuid.uuid4().hex}"
+        temporary.parent.mkdir(exist_ok=True)
+        try:
+            _write_synced(temporary, data)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        oldest = time.time() - _ABANDONED_S
+        for entry in (self.root / "tmp").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.stat().st_mtime < oldest:
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+    def _unwritable(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"the store {self.root} cannot be written ({error.strerror or error}); "
+            f"choose another with --store or {STORE_ENV}"
+        )
+
+
+def _remedy(directory: Path) -> str:
+    return f"remove the folder {directory} and run again to recompute it"
+
+
+def _is_record(record: object, key: str) -> bool:
+    """Whether a record is whole enough to be read, is the one of `key`, and names no file outside its folder."""
+    if not isinstance(record, dict) or record.get("key") != key or not isinstance(record.get("files"), dict):
+        return False
+    return all(
+        _NAME.fullmatch(name)
+        and isinstance(entry, dict)
+        and isinstance(entry.get("sha256"), str)
+        and isinstance(entry.get("bytes"), int)
+        for name, entry in record["files"].items()
+    )
 
 
 def _write_synced(path: Path, data: bytes) -> None:
@@ -214,15 +283,6 @@ def _write_synced(path: Path, data: bytes) -> None:
         handle.write(data)
         handle.flush()
         os.fsync(handle.fileno())
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
-    try:
-        _write_synced(temporary, data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _sync_directory(path: Path) -> None:

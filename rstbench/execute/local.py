@@ -48,11 +48,19 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Why a node has no value, and the exit code that fits (2: bad input, 1: anything else)."""
+
+    message: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """How a run ended. failures: node key -> message; unfinished: keys not computed (time limit, failed inputs)."""
+    """How a run ended. failures: by node key; unfinished: keys not computed (time limit, failures, their dependents)."""
 
     computed: int
-    failures: Mapping[str, str]
+    failures: Mapping[str, Failure]
     unfinished: tuple[str, ...]
     timed_out: bool
 
@@ -87,7 +95,7 @@ class _Loop:
         )
         self._workers: list[_Worker] = []
         self._ready: list[Node] = []
-        self._failures: dict[str, str] = {}
+        self._failures: dict[str, Failure] = {}
         self._computed = 0
 
     def run(self) -> Outcome:
@@ -152,7 +160,7 @@ class _Loop:
                 code = worker.process.exitcode
                 reason = f"signal {signal.Signals(-code).name}" if code and code < 0 else f"exit code {code}"
                 self._workers.remove(worker)
-                self._fail(node, f"the worker died ({reason}); out of memory is the usual cause")
+                self._fail(node, f"the worker died ({reason}); out of memory is the usual cause", RunError.exit_code)
                 continue
             if kind == "progress":
                 self._observer.advanced(node, *rest)
@@ -163,11 +171,11 @@ class _Loop:
                 self._sorter.done(node.key)
                 self._observer.finished(node, time.monotonic() - worker.since)
             else:
-                self._fail(node, rest[0])
+                self._fail(node, *rest)
 
-    def _fail(self, node: Node, message: str) -> None:
+    def _fail(self, node: Node, message: str, exit_code: int) -> None:
         # Not reported to the sorter: what needs this node never becomes ready, the rest goes on.
-        self._failures[node.key] = message
+        self._failures[node.key] = Failure(message, exit_code)
         self._observer.failed(node, message)
 
     def _stop(self) -> None:

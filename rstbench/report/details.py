@@ -74,7 +74,13 @@ def transfer(plan: Plan, store: Store, results: Sequence[CellResult] | None = No
             continue
         fixed = {"n": str(measured.n), "seeds": " ".join(map(str, cell.seeds))}
         rows += [
-            {**key_columns(cell), "source": source, "member": member, "accuracy": percent(measured.matrix[s, m]), **fixed}
+            {
+                **key_columns(cell),
+                "source": source,
+                "member": member,
+                "accuracy": percent(measured.matrix[s, m]),
+                **fixed,
+            }
             for s, source in enumerate(cell.sources)
             for m, member in enumerate(cell.members)
         ]

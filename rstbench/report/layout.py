@@ -50,7 +50,9 @@ def grid(plan: Plan, frame: Any) -> Grid:
         headers.setdefault(header)
         variants = rows.setdefault(labels, {})
         variants.setdefault(record["variant"], Row(labels, record["variant"])).cells[header] = record
-    ordered = [row for variants in rows.values() for row in sorted(variants.values(), key=lambda row: row.variant != "")]
+    ordered = [
+        row for variants in rows.values() for row in sorted(variants.values(), key=lambda row: row.variant != "")
+    ]
     return Grid(axes, _by_first_axis(list(headers)), ordered)
 
 
@@ -104,14 +106,16 @@ def substituted(plan: Plan) -> list[str]:
         if _flagged(plan, flag):
             changed = [n for n in names if n in before and before[n] != after[n]]
             # The same source cut otherwise has the same label.
-            pairs = [f"{n} -> {label_of(after[n])}" if label_of(after[n]) != n else f"{n} (cut otherwise)" for n in changed]
+            pairs = [
+                f"{n} -> {label_of(after[n])}" if label_of(after[n]) != n else f"{n} (cut otherwise)" for n in changed
+            ]
             clauses.append(f"{'data' if flag.endswith('data') else 'networks'} {', '.join(pairs)}")
-    if _flagged(plan, "substitute:schedule"):
-        names = dict.fromkeys(c.columns["defense"] for c in plan.cells if "substitute:schedule" in c.substitutes)
-        clauses.append(f"the training or search schedule of {', '.join(names)}")
-    if _flagged(plan, "substitute:attack"):
-        names = dict.fromkeys(c.attack_key for c in plan.cells if "substitute:attack" in c.substitutes)
-        clauses.append(f"settings of the attack {', '.join(names)}")
+    schedules = [cell.columns["defense"] for cell in plan.cells if "substitute:schedule" in cell.substitutes]
+    if schedules:
+        clauses.append(f"the training or search schedule of {', '.join(dict.fromkeys(schedules))}")
+    attacks = [cell.attack_key for cell in plan.cells if "substitute:attack" in cell.substitutes]
+    if attacks:
+        clauses.append(f"settings of the attack {', '.join(dict.fromkeys(attacks))}")
     if _flagged(plan, "substitute:seeds"):
         clauses.append(f"seeds {' '.join(map(str, run.seeds))} for {' '.join(map(str, paper.seeds))}")
     known = {"data", "network", "schedule", "attack", "seeds"}
@@ -143,20 +147,22 @@ _INTERVALS = {
     "images, not what another seed would give",
     "bootstrap": "percentile bootstrap over images (scores are means over members): covers the choice of test images, "
     "not what another seed would give",
-    "t over seeds": "Student's t over the means of the seeds: covers what another seed would give, for these test images",
+    "t over seeds": "Student's t over the means of the seeds: covers what other seeds would give on these images",
 }
 
 
 def interval_sentence(kinds: Iterable[str]) -> str:
     """What the brackets mean, for the kinds of interval that occur; empty if none does."""
     clauses = [text for kind, text in _INTERVALS.items() if kind in set(kinds)]
-    return f"Brackets hold {100 * LEVEL:.0f} % intervals. " + ". ".join(f"{c[0].upper()}{c[1:]}" for c in clauses) + "." if clauses else ""
+    if not clauses:
+        return ""
+    return f"Brackets hold {100 * LEVEL:.0f} % intervals. " + " ".join(f"{c[0].upper()}{c[1:]}." for c in clauses)
 
 
 _LEGEND = {
     HEADLINE: "the row that rstbench stands behind, in bold",
     NOT_RUN: "not all of its results are in the store",
-    DATA_NOTES: "the data differ from the published ones, as noted above",
+    DATA_NOTES: "remarks on the data apply; they stand above, and in details.csv",
     "substitute:data": "another data set than the suite's own setting",
     "substitute:network": "another network, or another width",
     "substitute:schedule": "another training or search schedule",

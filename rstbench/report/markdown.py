@@ -22,7 +22,7 @@ from rstbench.report.table import KEY, Counts
 def markdown(plan: Plan, frame: Any, details: Any, matrices: Any, answering: Counts, further: Counts) -> str:
     """The page, from the frames of `tidy`, `details` and `transfer`. Equal frames give equal text."""
     suite = plan.suite
-    parts = [f"# {escape(suite.run.title)}", suite.run.description.strip(), _table(grid(plan, frame))]
+    parts = [f"# {suite.run.title}", suite.run.description.strip(), _table(grid(plan, frame))]
     parts.append("Accuracies in percent." + _sizes(frame))
     parts.append(interval_sentence(details["interval"]))
     parts.append(f"Profile `{suite.profile}`. " + setting_sentence(plan))
@@ -45,7 +45,7 @@ def setting_sentence(plan: Plan) -> str:
         return "Nothing is substituted: this is the setting that the suite declares."
     return (
         f"In place of the suite's own setting it uses: {'; '.join(clauses)}. "
-        "Under substitutes our numbers show that the machinery works; they do not test the paper's."
+        "Cells with substitutes are not in the paper's setting, and their numbers no test of its claims."
     )
 
 
@@ -83,8 +83,8 @@ def _matrices(matrices: Any) -> list[str]:
         return []
     parts = [
         "## Members and transfer",
-        "Accuracy of each member (column) on images made against each source (row); the mean over all entries, weighted "
-        "by the members' probabilities, is the defense's accuracy.",
+        "Accuracy of each member (column) on images made against each source (row). The mean over all entries, "
+        "weighted by the members' probabilities, is the defense's accuracy.",
     ]
     for _, group in matrices.groupby(list(KEY), sort=False):
         first = group.iloc[0].to_dict()
@@ -96,7 +96,7 @@ def _matrices(matrices: Any) -> list[str]:
         value = {(row["source"], row["member"]): row["accuracy"] for row in group.to_dict("records")}
         lines = [["source", *members], ["---", *["---:"] * len(members)]]
         lines += [[source, *(value[source, member] for member in members)] for source in sources]
-        parts += [f"### {escape(heading)}", _lines(lines)]
+        parts += [f"### {heading}", _lines(lines)]
         if sources == members:
             own = [float(value[member, member]) for member in members]
             other = [float(value[s, m]) for s in sources for m in members if s != m]

@@ -61,7 +61,7 @@ def paper_value(columns: Mapping[str, str]) -> PaperRow | None:
     """
     if not columns.get("table"):
         return None
-    names = IDENTITY
+    names: tuple[str, ...] = IDENTITY
     if columns.get("attack") == "none":
         names = tuple(name for name in IDENTITY if name not in ("norm", "eps") or columns.get(name))
     wanted = [_comparable(name, columns.get(name, "")) for name in names]

@@ -103,14 +103,14 @@ def _write_samples(path: Path, results: Sequence[CellResult], store: Store) -> N
     import pyarrow.parquet
 
     complete = [
-        (result.cell, position)
-        for result in results
-        for position, seed in enumerate(result.seeds)
-        if seed is not None
+        (result.cell, position) for result in results for position, seed in enumerate(result.seeds) if seed is not None
     ]
     # Millions of rows for a large suite: a file that already holds exactly these predictions stays.
     content = digest(
-        [_SAMPLES_VERSION, [[key_columns(cell), cell.sources, cell.members, cell.predictions[i]] for cell, i in complete]]
+        [
+            _SAMPLES_VERSION,
+            [[key_columns(cell), cell.sources, cell.members, cell.predictions[i]] for cell, i in complete],
+        ]
     ).encode()
     with suppress(pyarrow.ArrowException, OSError):
         if (pyarrow.parquet.read_metadata(path).metadata or {}).get(_CONTENT) == content:

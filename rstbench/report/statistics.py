@@ -21,7 +21,7 @@ LEVEL = 0.95
 RESAMPLES = 10_000
 BOOTSTRAP_SEED = 0
 _CHUNK = 2_000_000
-"""Numbers drawn at once, so that many distinct scores do not fill the memory."""
+"""Numbers drawn at once, so that many images do not fill the memory."""
 
 Kind = Literal["wilson", "bootstrap", "t over seeds"]
 
@@ -72,10 +72,16 @@ def bootstrap(scores: NDArray[np.float64], seed: int = BOOTSTRAP_SEED) -> Interv
         return wilson(round(float(values[0]) * n), n)
     generator = np.random.Generator(np.random.Philox(seed))
     means = np.empty(RESAMPLES)
-    step = max(1, _CHUNK // len(values))
+    # With nearly as many scores as images, drawing images is the cheaper of the two.
+    by_count = 8 * len(values) < n
+    step = max(1, _CHUNK // (len(values) if by_count else n))
     for begin in range(0, RESAMPLES, step):
         size = min(step, RESAMPLES - begin)
-        means[begin : begin + size] = generator.multinomial(n, counts / n, size=size) @ values / n
+        if by_count:
+            drawn = generator.multinomial(n, counts / n, size=size) @ values / n
+        else:
+            drawn = scores[generator.integers(n, size=(size, n), dtype=np.int32)].mean(axis=1)
+        means[begin : begin + size] = drawn
     low, high = np.quantile(means, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     return _interval(float(low), float(high), "bootstrap")
 

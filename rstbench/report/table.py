@@ -9,7 +9,7 @@ from typing import Any
 
 from rstbench.errors import SpecError
 from rstbench.plan import Plan, PlannedCell
-from rstbench.report.measure import CellResult, Records, describe, measure_plan
+from rstbench.report.measure import CellResult, Records, measure_plan
 from rstbench.report.paper import IDENTITY, PaperRow, paper_value
 from rstbench.store import Store
 
@@ -147,9 +147,3 @@ def count(results: Sequence[CellResult], answering: bool) -> Counts:
     run = [result for result in chosen if result.measurement is not None]
     substituted = sum(1 for result in run if result.cell.substitutes)
     return Counts(len(chosen), substituted, len(run) - substituted)
-
-
-__all__ = [
-    "COLUMNS", "DATA_NOTES", "HEADLINE", "KEY", "NOT_RUN",
-    "Counts", "answered", "count", "describe", "flags", "key_columns", "percent", "tidy",
-]  # fmt: skip

@@ -1,0 +1,178 @@
+"""What there is to compute: content-addressed nodes. Pure; no torch.
+
+Kinds of nodes and their inputs::
+
+    data      -                          fingerprint of a data set
+    train     data                       weights of a dense network
+    search    data                       one ticket
+    craft     data, member_0 ...         adversarial images against one view of the members
+    predict   images, target             predictions of one network on clean (data) or adversarial (craft) images
+
+The key of a node is the SHA-256 of the canonical JSON of its kind, builder version, spec with all defaults written
+out, and the keys of its inputs. Titles, profile and suite names, device and worker counts stay out, so suites share
+every node that is the same work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rstbench.data.remembered import DataFacts
+from rstbench.networks.cost import forward_macs
+from rstbench.networks.spec import ModelSpec
+from rstbench.spec.base import digest
+from rstbench.spec.models import (
+    AttackSpec,
+    CleanSpec,
+    DatasetSpec,
+    DefenseSpec,
+    DenseSpec,
+    NetworkSpec,
+    PgdSpec,
+    R2sSpec,
+    TrainingSpec,
+)
+from rstbench.spec.suite import SuiteSpec
+from rstbench.spec.versions import BUILDER_VERSIONS
+
+Facts = Mapping[DatasetSpec, DataFacts]
+"""What is known of every data set that a plan needs."""
+
+_CUT = {"validation_fraction", "validation_seed"}
+
+
+@dataclass(frozen=True)
+class Node:
+    """One piece of work. `inputs`: role -> key. `macs`: multiply-accumulates it takes, as estimated."""
+
+    kind: str
+    key: str
+    spec: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    title: str
+    macs: float
+
+
+def node_key(kind: str, spec: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """Key of a node: SHA-256 of kind, builder version, spec and input keys."""
+    return digest({"kind": kind, "version": BUILDER_VERSIONS[kind], "spec": dict(spec), "inputs": dict(inputs)})
+
+
+@dataclass(frozen=True)
+class Member:
+    """A network that predicts: the node that makes it, which of its checkpoints, and its forward cost."""
+
+    key: str
+    checkpoint: str
+    label: str
+    macs: float
+
+
+@dataclass
+class Nodes:
+    """Nodes of one suite, added as cells ask for them; each method adds what is missing and returns keys."""
+
+    run: SuiteSpec
+    facts: Facts
+    by_key: dict[str, Node] = field(default_factory=dict)
+
+    def _add(self, kind: str, spec: Mapping[str, Any], inputs: Mapping[str, str], title: str, macs: float) -> str:
+        key = node_key(kind, spec, inputs)
+        self.by_key.setdefault(key, Node(kind, key, spec, inputs, title, macs))
+        return key
+
+    def data(self, spec: DatasetSpec) -> str:
+        """The data set; its cut into training and validation part belongs to what trains on it."""
+        known = self.facts[spec]
+        content = {"fingerprint": known.fingerprint, "load": spec.model_dump(mode="json", exclude=_CUT)}
+        return self._add("data", content, {}, f"data {label_of(spec)}", 0.0)
+
+    def _model(self, network: NetworkSpec, data: DatasetSpec, bn_affine: bool, bias: bool) -> ModelSpec:
+        known = self.facts[data]
+        return ModelSpec(
+            family=network.family,
+            width=network.width,
+            classes=known.classes,
+            channels=known.channels,
+            image_size=known.image_size,
+            mean=known.mean,
+            std=known.std,
+            bn_affine=bn_affine,
+            classifier_bias=bias,
+        )
+
+    def _fit(
+        self, kind: str, model: ModelSpec, data: DatasetSpec, training: TrainingSpec, extra: dict[str, Any], title: str
+    ) -> str:
+        known = self.facts[data]
+        training = training.model_copy(update={"inner": training.inner.with_step_size()})
+        spec = {
+            "model": model.model_dump(mode="json"),
+            "training": training.model_dump(mode="json"),
+            "cut": data.model_dump(mode="json", include=_CUT),
+            **extra,
+        }
+        inner_steps = {"none": 0, "pgd": training.inner.steps}.get(training.inner.kind, 1)
+        validated = known.train_samples * data.validation_fraction
+        # An inner step is a forward pass and an input gradient; an update costs a forward pass and twice that.
+        passes = known.train_samples * (1 - data.validation_fraction) * (2 * inner_steps + 3)
+        passes += validated * (2 * training.validation.steps + 1) / training.validation.every
+        return self._add(kind, spec, {"data": self.data(data)}, title, training.epochs * passes * forward_macs(model))
+
+    def members(self, defense: DefenseSpec, data: DatasetSpec, network: NetworkSpec, seed: int) -> list[Member]:
+        """The networks of a defense: one, or one for each candidate ratio."""
+        where = f"{label_of(network)} on {label_of(data)}, seed {seed}"
+        if isinstance(defense, DenseSpec):
+            model = self._model(network, data, defense.bn_affine, defense.classifier_bias)
+            training = self.run.trainings[defense.training]
+            inner = "natural" if training.inner.kind == "none" else "adversarial"
+            extra = {"init": defense.init, "seed": seed}
+            key = self._fit("train", model, data, training, extra, f"train dense ({inner}) {where}")
+            return [Member(key, defense.checkpoint, "dense", forward_macs(model))]
+        model = self._model(network, data, bn_affine=False, bias=False)
+        members = []
+        for ratio in defense.ratios if isinstance(defense, R2sSpec) else (defense.ratio,):
+            extra = {"init": defense.init, "seed": seed, "remaining_ratio": ratio, "pattern": defense.pattern}
+            title = f"search {100 * ratio:g} % {where}"
+            key = self._fit("search", model, data, self.run.searches[defense.search], extra, title)
+            members.append(Member(key, defense.checkpoint, ratio_text(ratio), forward_macs(model)))
+        return members
+
+    def craft(self, attack: PgdSpec, data: DatasetSpec, sources: list[Member], seed: int, title: str) -> str:
+        """Adversarial images against the attack's view of the sources."""
+        attack = attack.with_step_size(cifar=data.source in ("cifar10", "cifar100"))
+        spec = {
+            "attack": attack.model_dump(mode="json", exclude={"report_as", "variant", "headline"}),
+            "checkpoint": sources[0].checkpoint,
+            "seed": seed,
+        }
+        inputs = {"data": self.data(data)} | {f"member_{i}": source.key for i, source in enumerate(sources)}
+        macs = self._attacked(attack, data) * attack.restarts * attack.steps * 2 * sum(s.macs for s in sources)
+        return self._add("craft", spec, inputs, title, macs)
+
+    def predict(self, images: str, target: Member, attack: AttackSpec, data: DatasetSpec, title: str) -> str:
+        """Predictions of the target on the images of a data or a craft node."""
+        spec = {"checkpoint": target.checkpoint, "batch": attack.batch, "threads": attack.engine.threads}
+        if isinstance(attack, CleanSpec):
+            spec["samples"] = attack.samples
+        macs = self._attacked(attack, data) * target.macs
+        return self._add("predict", spec, {"images": images, "target": target.key}, title, macs)
+
+    def _attacked(self, attack: AttackSpec, data: DatasetSpec) -> int:
+        return min(attack.samples or self.facts[data].test_samples, self.facts[data].test_samples)
+
+
+def ratio_text(ratio: float) -> str:
+    """A remaining ratio as the paper's tables write it: at least two decimals."""
+    text = f"{ratio:.6f}".rstrip("0")
+    whole, decimals = text.split(".")
+    return f"{whole}.{decimals:0<2}"
+
+
+def label_of(spec: DatasetSpec | NetworkSpec) -> str:
+    """Name of what was really run: the data source, or the family with its width."""
+    if isinstance(spec, DatasetSpec):
+        return spec.name or spec.source
+    return spec.family if spec.width == 1.0 else f"{spec.family}-w{spec.width:g}"

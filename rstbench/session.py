@@ -1,0 +1,147 @@
+"""From suite files to results: the six hops in order. What the commands `run` and `plan` do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from rstbench import estimate
+from rstbench.data.sources import DataFacts, facts
+from rstbench.errors import DeviceError, RunError, SpecError
+from rstbench.execute.local import Outcome, Settings, execute
+from rstbench.execute.progress import duration, observer
+from rstbench.plan import Node, Plan, merge_nodes, plan
+from rstbench.report.publish import Published, publish
+from rstbench.spec import load_suite
+from rstbench.spec.models import DatasetSpec
+from rstbench.store import Store
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to work on. seeds: in place of the profile's. only: table column -> value."""
+
+    suites: Sequence[Path]
+    profile: str
+    store: Path
+    data_dir: Path | None = None
+    seeds: Sequence[int] = ()
+    only: Mapping[str, str] | None = None
+
+
+def plans_of(request: Request, store: Store) -> list[Plan]:
+    """Load, check and plan every suite. Raises `SpecError` or `DataError` before any work is done."""
+    suites = [load_suite(path, request.profile) for path in request.suites]
+    if request.seeds:
+        if len(set(request.seeds)) != len(request.seeds):
+            raise SpecError("--seed: the seeds must differ")
+        seeds = {"seeds": tuple(request.seeds)}
+        suites = [suite.model_copy(update={"run": suite.run.model_copy(update=seeds)}) for suite in suites]
+    names = [suite.run.name for suite in suites]
+    if len(set(names)) != len(names):
+        raise SpecError(f"two of the suites have the same name ({', '.join(names)}); their results would collide")
+    known: dict[DatasetSpec, DataFacts] = {}
+    # The cache lies in the store's folder; a plan alone does not create one.
+    cache = request.store / "facts.json" if (request.store / "format.json").exists() else None
+    for suite in suites:
+        for spec in needed_data(suite.run.matrix.dataset, suite.run.datasets, request.only or {}):
+            if spec not in known:
+                known[spec] = facts(spec, request.data_dir, cache)
+    return [plan(suite, known, request.only) for suite in suites]
+
+
+def needed_data(
+    names: Sequence[str], datasets: Mapping[str, DatasetSpec], only: Mapping[str, str]
+) -> list[DatasetSpec]:
+    """The data sets that the chosen cells need, in order."""
+    return [datasets[name] for name in names if only.get("dataset", name) == name]
+
+
+def run(request: Request, settings: Settings, out: Path | None, console: Console) -> int:
+    """Run suites and publish their tables; returns the exit code.
+
+    0: all cells run; 1: a node failed or the time limit came first (what is finished is published); 2: the failure
+    was bad input. Raises errors of the `RstbenchError` tree, and `KeyboardInterrupt` after cleaning up.
+    """
+    store = Store(request.store)
+    plans = plans_of(request, store)
+    nodes = merge_nodes(plans)
+    missing = {key: node for key, node in nodes.items() if not store.has(key)}
+    if missing:
+        store.prepare()
+        if request.profile == "paper" and settings.device is None:
+            _require_gpu(plans, store, console)
+    console.print(_opening(nodes, missing), highlight=False)
+    with observer(missing, console) as watch:
+        outcome = execute(nodes, store, settings, watch)
+    code = _report(outcome, missing, console)
+    for each in plans:
+        folder = out or Path("results") / f"{each.suite.run.name}-{each.suite.profile}"
+        if out is not None and len(plans) > 1:
+            folder = out / f"{each.suite.run.name}-{each.suite.profile}"
+        _show(publish(each, store, folder), each, console)
+    return code
+
+
+def _opening(nodes: Mapping[str, Node], missing: Mapping[str, Node]) -> str:
+    if not missing:
+        return f"all {len(nodes)} nodes are in the store; nothing to compute"
+    return f"{len(missing)} of {len(nodes)} nodes to compute, the others are in the store"
+
+
+def _require_gpu(plans: Sequence[Plan], store: Store, console: Console) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    show_plan(plans, store, console)
+    raise DeviceError(
+        "profile paper needs a GPU and none is present. On this machine --profile desk fits (hours, two CPU cores), "
+        "or --profile smoke (two minutes); --profile express needs one GPU for about an hour. "
+        "Name the device (--device cpu) to start it all the same."
+    )
+
+
+def _report(outcome: Outcome, missing: Mapping[str, Node], console: Console) -> int:
+    if outcome.timed_out:
+        console.print(f"time limit reached; {len(outcome.unfinished)} nodes left. Run the same command to go on.")
+    for key, failure in outcome.failures.items():
+        console.print(f"failed: {missing[key].title}\n  {failure.message}", style="red", markup=False, highlight=False)
+    waiting = len(outcome.unfinished) - len(outcome.failures)
+    if outcome.failures and waiting > 0:
+        console.print(f"{waiting} more nodes wait for what failed. Run the same command to try again.")
+    if outcome.failures:
+        return max(failure.exit_code for failure in outcome.failures.values())
+    return RunError.exit_code if outcome.unfinished else 0
+
+
+def _show(published: Published, each: Plan, console: Console) -> None:
+    from rstbench.report.table import terminal
+
+    terminal(each, published.frame, published.answering, published.further, console)
+    console.print(f"results: {', '.join(map(str, published.paths))}", highlight=False, soft_wrap=True)
+
+
+def show_plan(plans: Sequence[Plan], store: Store, console: Console) -> None:
+    """Print nodes, what is stored, what is shared, and the estimated cost of what is left."""
+    from rich.table import Table
+
+    rows = estimate.costs(plans, store)
+    table = Table(title=" + ".join(f"{p.suite.run.name} ({p.suite.profile})" for p in plans))
+    for name in ("kind", "nodes", "stored", "shared", "forward and backward, PFLOP"):
+        table.add_column(name, justify="left" if name == "kind" else "right")
+    for row in rows:
+        table.add_row(row.kind, str(row.nodes), str(row.stored), str(row.shared), f"{2 * row.macs / 1e15:.3g}")
+    console.print(table)
+    left = sum(row.macs_left for row in rows)
+    gpu = estimate.hours(left, estimate.GPU_FLOPS)
+    cpu = estimate.hours(left, estimate.CORE_FLOPS)
+    console.print(
+        f"left to compute: {2 * left / 1e15:.3g} PFLOP = {gpu:.3g} GPU-hours at {estimate.GPU_FLOPS / 1e12:.0f} TFLOP/s"
+        f" (40 % of an H200's measured bf16 rate), or {duration(cpu * 3600)} of one CPU core at "
+        f"{estimate.CORE_FLOPS / 1e9:.0f} GFLOP/s",
+        highlight=False,
+    )
