@@ -6,7 +6,6 @@ builder leaves nothing but the saved state of its training.
 
 from __future__ import annotations
 
-import io
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -21,12 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from rstbench import __version__
-from rstbench.attacks.threat import Threat
 from rstbench.data.cuts import split, stratified_subset
 from rstbench.data.sources import Arrays, fingerprint, load
 from rstbench.data.tensors import as_float, to_device
-from rstbench.errors import DataError, DeviceError, StoreError
-from rstbench.evaluation.craft import craft, pack_images, threat_of, unpack_images
+from rstbench.errors import DataError, DeviceError
+from rstbench.evaluation.batches import out_of_memory
+from rstbench.evaluation.craft import craft, threat_of
+from rstbench.evaluation.files import IMAGES, SAMPLES, pack_images, pack_samples, unpack_images, unpack_samples
 from rstbench.evaluation.judge import check_images, predict
 from rstbench.networks import build as build_network
 from rstbench.networks.init import initialise, theta_digest
@@ -42,6 +42,9 @@ from rstbench.training import Outcome, Progress, Run, TrainingData, Weights, der
 
 SUBSET_SEED = 0
 """Seed of the choice of test images where an attack runs on fewer than all."""
+
+KEPT_NETWORKS = 16
+"""Networks that a worker keeps on its device: a switch between six tickets asks each of them six times."""
 
 
 @dataclass
@@ -66,18 +69,18 @@ class Bench:
 
     def network(self, key: str, checkpoint: str) -> nn.Module:
         """The network a train or search node left, in evaluation mode on the device."""
-        if (key, checkpoint) not in self._networks:
+        network = self._networks.pop((key, checkpoint), None)
+        if network is None:
             value = self.store.value(key)
             name = f"{checkpoint}.safetensors"
             data, where = value.read(name), str(value.directory / name)
-            if value.record["kind"] == "search":
-                network = read_ticket(data, where).network()
-            else:
-                network = checkpoint_network(data, where)
-            if len(self._networks) >= 16:
+            is_ticket = value.record["kind"] == "search"
+            network = read_ticket(data, where).network() if is_ticket else checkpoint_network(data, where)
+            network.to(self.device)
+            if len(self._networks) >= KEPT_NETWORKS:
                 self._networks.pop(next(iter(self._networks)))
-            self._networks[key, checkpoint] = network.to(self.device)
-        return self._networks[key, checkpoint]
+        self._networks[key, checkpoint] = network  # last in line: the one that was not used for longest goes first
+        return network
 
 
 def run_node(node: Node, bench: Bench, progress: Progress) -> Value:
@@ -90,7 +93,13 @@ def run_node(node: Node, bench: Bench, progress: Progress) -> Value:
             return bench.store.value(node.key)
         torch.set_num_threads(_threads(node))
         started = time.monotonic()
-        facts, files = _BUILDERS[node.kind](node, bench, progress)
+        try:
+            facts, files = _BUILDERS[node.kind](node, bench, progress)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            reason = str(error).partition("\n")[0]
+            raise DeviceError(f"out of memory; a smaller `batch` or a larger device would help ({reason})") from error
         record = {
             "kind": node.kind,
             "title": node.title,
@@ -108,8 +117,7 @@ Built = tuple[dict[str, Any], dict[str, bytes]]
 
 def _threads(node: Node) -> int:
     spec: Mapping[str, Any] = node.spec.get("training") or node.spec.get("attack") or {}
-    threads = spec.get("engine", {}).get("threads") or node.spec.get("threads") or 1
-    return int(threads)
+    return int(spec.get("engine", {}).get("threads") or node.spec.get("threads") or 1)
 
 
 @lru_cache(maxsize=4)
@@ -132,20 +140,16 @@ def _load_checked(spec: Mapping[str, Any], data_dir: Path | None) -> Arrays:
     arrays = load(DatasetSpec.model_validate(spec["load"]), data_dir)
     if fingerprint(arrays) != spec["fingerprint"]:
         raise DataError(
-            f"data set {spec['load']['source']}: the images changed while the run was on (fingerprint differs)"
+            f"data set {spec['load']['name'] or spec['load']['source']}: the images are no longer those that were "
+            "planned with (fingerprint differs); run again, and what depends on them is computed anew"
         )
     return arrays
 
 
 def _build_data(node: Node, bench: Bench, progress: Progress) -> Built:
     arrays = _load_checked(node.spec, bench.data_dir)
-    facts = {
-        "notes": list(arrays.notes),
-        "classes": arrays.classes,
-        "train_images": len(arrays.train_images),
-        "test_images": len(arrays.test_images),
-    }
-    return facts, {}
+    sizes = {"train_images": len(arrays.train_images), "test_images": len(arrays.test_images)}
+    return {"notes": list(arrays.notes), "classes": arrays.classes, **sizes}, {}
 
 
 class _SavedState:
@@ -166,24 +170,22 @@ def _training_data(node: Node, bench: Bench) -> TrainingData:
     cut = node.spec["cut"]
     fit, held_out = split(arrays.train_labels, cut["validation_fraction"], cut["validation_seed"])
 
-    def images(rows: np.ndarray[Any, Any]) -> Tensor:
-        return to_device(arrays.train_images[rows], bench.device)
+    def part(rows: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor]:
+        labels = torch.from_numpy(arrays.train_labels[rows]).to(bench.device)
+        return to_device(arrays.train_images[rows], bench.device), labels
 
-    def labels(rows: np.ndarray[Any, Any]) -> Tensor:
-        return torch.from_numpy(arrays.train_labels[rows]).to(bench.device)
-
-    return TrainingData(images(fit), labels(fit), images(held_out), labels(held_out))
+    return TrainingData(*part(fit), *part(held_out))
 
 
 def _fit(
     node: Node, bench: Bench, progress: Progress, spec: TrainingSpec, subject: Callable[[nn.Module], Weights | Scores]
-) -> tuple[Outcome, dict[str, Any], ModelSpec, str]:
+) -> tuple[Outcome, dict[str, Any], ModelSpec]:
     model = ModelSpec.model_validate_json(canonical_json(node.spec["model"]))
     network = build_network(model)
     initialise(network, node.spec["init"], node.spec["seed"])
-    theta = theta_digest(network)
+    theta = theta_digest(network)  # of the weights as drawn, before a search writes masked ones in their place
     layout = torch.channels_last if spec.engine.layout == "channels_last" else torch.contiguous_format
-    network.to(device=bench.device, memory_format=layout)
+    network.to(bench.device).to(memory_format=layout)
     run = Run(subject(network), spec, node.spec["seed"], bench.device)
     outcome = run.train(_training_data(node, bench), _SavedState(bench.store, node.key), progress)
     facts = {
@@ -194,12 +196,12 @@ def _fit(
         },
         "theta_digest": theta,
     }
-    return outcome, facts, model, theta
+    return outcome, facts, model
 
 
 def _build_train(node: Node, bench: Bench, progress: Progress) -> Built:
     spec = TrainingSpec.model_validate_json(canonical_json(node.spec["training"]))
-    outcome, facts, model, _ = _fit(node, bench, progress, spec, Weights)
+    outcome, facts, model = _fit(node, bench, progress, spec, Weights)
     files = {
         "best_on_validation.safetensors": checkpoint_bytes(model, outcome.best),
         "last.safetensors": checkpoint_bytes(model, outcome.last),
@@ -210,15 +212,14 @@ def _build_train(node: Node, bench: Bench, progress: Progress) -> Built:
 def _build_search(node: Node, bench: Bench, progress: Progress) -> Built:
     spec = SearchSpec.model_validate_json(canonical_json(node.spec["training"]))
     ratio, pattern, seed = node.spec["remaining_ratio"], node.spec["pattern"], node.spec["seed"]
-    outcome, facts, model, theta = _fit(
+    outcome, facts, model = _fit(
         node, bench, progress, spec, lambda network: Scores(network, ratio, pattern, spec.rank, seed)
     )
 
     def ticket(snapshot: Mapping[str, Tensor], checkpoint: str) -> bytes:
-        parts: dict[str, dict[str, Tensor]] = {"mask": {}, "buffer": {}}
-        for name, tensor in snapshot.items():
-            part, _, rest = name.partition("/")
-            parts[part][rest] = tensor
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): each for name, each in snapshot.items() if name.startswith(prefix)}
+
         origin = {"search": node.spec["training"], "data": bench.store.value(node.inputs["data"]).record["spec"]}
         return Ticket(
             model=model,
@@ -226,9 +227,9 @@ def _build_search(node: Node, bench: Bench, progress: Progress) -> Built:
             seed=seed,
             remaining_ratio=ratio,
             pattern=pattern,
-            theta_digest=theta,
-            masks=parts["mask"],
-            buffers=parts["buffer"],
+            theta_digest=facts["theta_digest"],
+            masks=part("mask/"),
+            buffers=part("buffer/"),
             provenance={**origin, **provenance(bench.device), "checkpoint": checkpoint, "node": node.key},
         ).to_bytes()
 
@@ -251,14 +252,11 @@ def _build_craft(node: Node, bench: Bench, progress: Progress) -> Built:
     roles = sorted((role for role in node.inputs if role != "data"), key=lambda role: int(role.split("_")[1]))
     members = [bench.network(node.inputs[role], node.spec["checkpoint"]) for role in roles]
     seed = derive_seed("craft", node.spec["seed"])
-    images, batch = craft(members, clean, labels, spec, seed, bench.device, progress)
-    threat: Threat = threat_of(spec)
-    linf, l2 = check_images(images, clean, threat)
+    probabilities = node.spec.get("probabilities")
+    images, batch = craft(members, clean, labels, spec, seed, bench.device, progress, probabilities)
+    linf, l2 = check_images(images, clean, threat_of(spec))
     columns = {"index": rows, "label": labels.numpy(), "linf": linf.numpy(), "l2": l2.numpy()}
-    return {"flags": _batch_flags(batch, spec.batch)}, {
-        "images.safetensors": pack_images(images),
-        "samples.parquet": _parquet(columns),
-    }
+    return {"flags": _batch_flags(batch, spec.batch)}, {IMAGES: pack_images(images), SAMPLES: pack_samples(columns)}
 
 
 def _build_predict(node: Node, bench: Bench, progress: Progress) -> Built:
@@ -267,37 +265,17 @@ def _build_predict(node: Node, bench: Bench, progress: Progress) -> Built:
         rows, images, labels_tensor = _test_images(bench.arrays(source.key), node.spec["samples"])
         labels = labels_tensor.numpy()
     else:
-        images = unpack_images(source.read("images.safetensors"), str(source.directory))
-        samples = _read_parquet(source.read("samples.parquet"), str(source.directory))
+        images = unpack_images(source.read(IMAGES), str(source.directory / IMAGES))
+        samples = unpack_samples(source.read(SAMPLES), str(source.directory / SAMPLES))
         rows, labels = samples["index"], samples["label"]
     network = bench.network(node.inputs["target"], node.spec["checkpoint"])
     predictions, batch = predict(network, images, node.spec["batch"], progress)
     columns = {"index": rows, "label": labels, "prediction": predictions.numpy()}
-    return {"flags": _batch_flags(batch, node.spec["batch"])}, {"samples.parquet": _parquet(columns)}
+    return {"flags": _batch_flags(batch, node.spec["batch"])}, {SAMPLES: pack_samples(columns)}
 
 
 def _batch_flags(used: int, wanted: int) -> list[str]:
     return [] if used >= wanted else [f"batch:halved_to_{used}"]
-
-
-def _parquet(columns: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
-    import pyarrow
-    import pyarrow.parquet
-
-    sink = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(dict(columns)), sink, compression="zstd")
-    return sink.getvalue()
-
-
-def _read_parquet(data: bytes, where: str) -> dict[str, np.ndarray[Any, Any]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(io.BytesIO(data))
-        return {name: table.column(name).to_numpy() for name in ("index", "label")}
-    except (pyarrow.ArrowException, KeyError) as error:
-        raise StoreError(f"{where}: not per-sample results ({error})") from error
 
 
 _BUILDERS: dict[str, Callable[[Node, Bench, Progress], Built]] = {

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from rstbench import __version__
 from rstbench.errors import RstbenchError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rstbench.session import Request
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,26 +31,25 @@ app.add_typer(data_app, name="data")
 
 
 class Profile(StrEnum):
+    """The profiles of `spec.suite.PROFILES`, which is not imported here: it takes time."""
+
     paper = "paper"
     express = "express"
     desk = "desk"
     smoke = "smoke"
 
 
-class Format(StrEnum):
-    table = "table"
-    csv = "csv"
-    markdown = "markdown"
-    json = "json"
-
-
-Suites = Annotated[list[Path], typer.Argument(metavar="SUITE...", help="Suite files (YAML).", show_default=False)]
+Suites = Annotated[list[Path], typer.Argument(metavar="SUITE", help="Suite files (YAML).", show_default=False)]
 ProfileOption = Annotated[Profile, typer.Option(help="How much to run: the paper's setting, or a smaller one.")]
 StoreOption = Annotated[
     Path | None, typer.Option("--store", metavar="DIR", help="Store of results; default: $RSTBENCH_STORE or .rstbench")
 ]
-DataOption = Annotated[Path | None, typer.Option("--data-dir", metavar="DIR", help="Data sets; default: $RSTBENCH_DATA or data")]
-SeedOption = Annotated[list[int] | None, typer.Option("--seed", min=0, help="Instead of the profile's seeds; repeatable.")]
+DataOption = Annotated[
+    Path | None, typer.Option("--data-dir", metavar="DIR", help="Data sets; default: $RSTBENCH_DATA or data")
+]
+SeedOption = Annotated[
+    list[int] | None, typer.Option("--seed", min=0, max=2**63 - 1, help="Instead of the profile's seeds; repeatable.")
+]
 OnlyOption = Annotated[
     list[str] | None,
     typer.Option("--only", metavar="COLUMN=VALUE", help="Only these cells, e.g. dataset=cifar10; repeatable."),
@@ -59,7 +64,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _common(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
@@ -74,12 +81,14 @@ def run(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default: a GPU if there is one.")] = None,
     seed: SeedOption = None,
     only: OnlyOption = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one a CPU core, or one GPU.")] = None,
-    time_limit: Annotated[str | None, typer.Option(metavar="9m", help="Stop cleanly after this time (s, m, h).")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes; default: one a CPU core, or one GPU.")
+    ] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(metavar="9m", help="Stop cleanly after this time (s, m, h).")
+    ] = None,
 ) -> None:
     """Run suites: search, attack, evaluate, and write their tables."""
-    from rich.console import Console
-
     from rstbench.execute.local import Settings
     from rstbench.options import seconds
     from rstbench.session import run as run_suites
@@ -87,7 +96,7 @@ def run(
     limit = None if time_limit is None else seconds(time_limit)
     settings = Settings(data_dir, device, workers, limit)
     try:
-        code = run_suites(_request(suites, profile, store, data_dir, seed, only), settings, out, Console())
+        code = run_suites(_request(suites, profile, store, data_dir, seed, only), settings, out, _console())
     except KeyboardInterrupt:
         typer.echo("\nstopped; everything finished is kept. Run the same command to go on.", err=True)
         raise typer.Exit(130) from None
@@ -102,11 +111,9 @@ def plan(
     data_dir: DataOption = None,
     seed: SeedOption = None,
     only: OnlyOption = None,
-    format: Annotated[Format, typer.Option(help="table or json")] = Format.table,
+    format: Annotated[Literal["table", "json"], typer.Option(help="json: for programs")] = "table",
 ) -> None:
     """Show what a run would do: nodes, what is stored, what is shared, what it costs."""
-    from rich.console import Console
-
     from rstbench import session
     from rstbench.estimate import as_json
     from rstbench.plan import merge_nodes
@@ -115,12 +122,10 @@ def plan(
     request = _request(suites, profile, store, data_dir, seed, only)
     opened = Store(request.store)
     plans = session.plans_of(request, opened)
-    if format is Format.json:
+    if format == "json":
         typer.echo(as_json(plans, merge_nodes(plans), opened))
-    elif format is Format.table:
-        session.show_plan(plans, opened, Console())
     else:
-        raise typer.BadParameter("plan knows table and json", param_hint="--format")
+        session.show_plan(plans, opened, _console())
 
 
 @app.command()
@@ -154,15 +159,13 @@ def schema() -> None:
 
 @app.command()
 def paper(
-    format: Annotated[Format, typer.Option(help="table, csv or markdown")] = Format.table,
+    format: Annotated[Literal["table", "csv", "markdown"], typer.Option(help="csv: the file as it is")] = "table",
     table: Annotated[int | None, typer.Option(min=1, max=9, help="Only this table.")] = None,
 ) -> None:
     """Print the paper's reference values."""
     from rstbench.report.paper import render_paper
 
-    if format is Format.json:
-        raise typer.BadParameter("paper knows table, csv and markdown", param_hint="--format")
-    text = render_paper(format.value, table)
+    text = render_paper(format, table)
     sys.stdout.buffer.write(text.encode())
     sys.stdout.buffer.flush()
 
@@ -170,11 +173,9 @@ def paper(
 @ticket_app.command("inspect")
 def ticket_inspect(file: Annotated[Path, typer.Argument(help="Ticket file.")]) -> None:
     """Say what a ticket is, its ratio layer by layer, and verify it: digests, weights, layers."""
-    from rich.console import Console
-
     from rstbench.tickets.inspect import inspect
 
-    inspect(file, Console())
+    inspect(file, _console())
 
 
 @data_app.command("download")
@@ -188,9 +189,21 @@ def data_download(
     typer.echo(f"{name} lies at {download(dataset(name), data_dir)}")
 
 
+def _console() -> Console:
+    from rich.console import Console
+
+    # Where nobody looks, 80 columns would only fold tables that a file has room for.
+    return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=160)
+
+
 def _request(
-    suites: list[Path], profile: Profile, store: Path | None, data_dir: Path | None, seed: list[int] | None, only: list[str] | None
-) -> object:
+    suites: list[Path],
+    profile: Profile,
+    store: Path | None,
+    data_dir: Path | None,
+    seed: list[int] | None,
+    only: list[str] | None,
+) -> Request:
     from rstbench.options import conditions
     from rstbench.session import Request
     from rstbench.store import default_root

@@ -1,6 +1,7 @@
 """What a plan will cost, before it runs. No torch.
 
-Rates are stated, not measured: a node's multiply-accumulates, twice, over the rate of its processor.
+Rates are stated, not measured on the machine at hand: a node's multiply-accumulates, twice, over the rate of its
+processor in its precision.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rstbench.plan import Node, Plan
+from rstbench.nodes import Node
+from rstbench.plan import Plan
 from rstbench.store import Store
 
-GPU_FLOPS = 316e12
-"""40 % of the bf16 matrix rate measured on one H200: what a well-fed training step reaches."""
-CORE_FLOPS = 60e9
-"""One CPU core with AVX-512 on convolutions in fp32; bf16 instructions about double it."""
+GPU_FLOPS = {"bf16": 316e12, "fp32": 60e12}
+"""One H200: 40 % of its measured bf16 matrix rate, what a well-fed training step reaches; nearly its fp32 vector rate."""
+CORE_FLOPS = {"bf16": 115e9, "fp32": 60e9}
+"""One CPU core with AVX-512 and its bf16 instructions, on the convolutions of a quarter-width PreActResNet-18."""
 
 KINDS = ("data", "train", "search", "craft", "predict")
 
@@ -28,8 +30,17 @@ class KindCost:
     nodes: int
     stored: int
     shared: int
+    passes: float
     macs: float
-    macs_left: float
+
+
+@dataclass(frozen=True)
+class Left:
+    """What is not stored yet: FLOP, hours of one GPU, seconds of one CPU core, at the stated rates."""
+
+    flop: float
+    gpu_hours: float
+    core_seconds: float
 
 
 def costs(plans: Sequence[Plan], store: Store) -> list[KindCost]:
@@ -50,16 +61,22 @@ def costs(plans: Sequence[Plan], store: Store) -> list[KindCost]:
                 len(mine),
                 len(stored),
                 sum(users[node.key] > 1 for node in mine),
+                sum(node.passes for node in mine),
                 sum(node.macs for node in mine),
-                sum(node.macs for node in mine if node.key not in stored),
             )
         )
     return rows
 
 
-def hours(macs: float, flops: float) -> float:
-    """Hours that multiply-accumulates take at a rate in FLOP/s."""
-    return 2 * macs / flops / 3600
+def left(nodes: Mapping[str, Node], store: Store) -> Left:
+    """The cost of the nodes that the store does not hold."""
+    flop = gpu = core = 0.0
+    for node in nodes.values():
+        if not store.has(node.key):
+            flop += 2 * node.macs
+            gpu += 2 * node.macs / GPU_FLOPS[node.precision]
+            core += 2 * node.macs / CORE_FLOPS[node.precision]
+    return Left(flop, gpu / 3600, core)
 
 
 def as_json(plans: Sequence[Plan], nodes: Mapping[str, Node], store: Store) -> str:
@@ -70,9 +87,7 @@ def as_json(plans: Sequence[Plan], nodes: Mapping[str, Node], store: Store) -> s
                 {
                     "name": plan.suite.run.name,
                     "profile": plan.suite.profile,
-                    "cells": [
-                        {**cell.columns, **cell.run, "predictions": cell.predictions} for cell in plan.cells
-                    ],
+                    "cells": [{**cell.columns, **cell.run, "predictions": cell.predictions} for cell in plan.cells],
                 }
                 for plan in plans
             ],
@@ -83,6 +98,8 @@ def as_json(plans: Sequence[Plan], nodes: Mapping[str, Node], store: Store) -> s
                     "title": node.title,
                     "stored": store.has(node.key),
                     "macs": node.macs,
+                    "passes": node.passes,
+                    "precision": node.precision,
                     "inputs": dict(node.inputs),
                     "spec": dict(node.spec),
                 }

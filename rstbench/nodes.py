@@ -45,7 +45,11 @@ _CUT = {"validation_fraction", "validation_seed"}
 
 @dataclass(frozen=True)
 class Node:
-    """One piece of work. `inputs`: role -> key. `macs`: multiply-accumulates it takes, as estimated."""
+    """One piece of work. `inputs`: role -> key.
+
+    For estimates: `macs`, the multiply-accumulates it takes; `passes`, the same in forward passes of one image through
+    one network; `precision`, in which most of them are done.
+    """
 
     kind: str
     key: str
@@ -53,6 +57,8 @@ class Node:
     inputs: Mapping[str, str]
     title: str
     macs: float
+    passes: float = 0.0
+    precision: str = "fp32"
 
 
 def node_key(kind: str, spec: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
@@ -78,16 +84,26 @@ class Nodes:
     facts: Facts
     by_key: dict[str, Node] = field(default_factory=dict)
 
-    def _add(self, kind: str, spec: Mapping[str, Any], inputs: Mapping[str, str], title: str, macs: float) -> str:
+    def _add(
+        self,
+        kind: str,
+        spec: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        title: str,
+        passes: float = 0.0,
+        macs_per_pass: float = 0.0,
+        precision: str = "fp32",
+    ) -> str:
         key = node_key(kind, spec, inputs)
-        self.by_key.setdefault(key, Node(kind, key, spec, inputs, title, macs))
+        node = Node(kind, key, spec, inputs, title, passes * macs_per_pass, passes, precision)
+        self.by_key.setdefault(key, node)
         return key
 
     def data(self, spec: DatasetSpec) -> str:
         """The data set; its cut into training and validation part belongs to what trains on it."""
         known = self.facts[spec]
         content = {"fingerprint": known.fingerprint, "load": spec.model_dump(mode="json", exclude=_CUT)}
-        return self._add("data", content, {}, f"data {label_of(spec)}", 0.0)
+        return self._add("data", content, {}, f"data {label_of(spec)}")
 
     def _model(self, network: NetworkSpec, data: DatasetSpec, bn_affine: bool, bias: bool) -> ModelSpec:
         known = self.facts[data]
@@ -119,7 +135,9 @@ class Nodes:
         # An inner step is a forward pass and an input gradient; an update costs a forward pass and twice that.
         passes = known.train_samples * (1 - data.validation_fraction) * (2 * inner_steps + 3)
         passes += validated * (2 * training.validation.steps + 1) / training.validation.every
-        return self._add(kind, spec, {"data": self.data(data)}, title, training.epochs * passes * forward_macs(model))
+        passes *= training.epochs
+        inputs = {"data": self.data(data)}
+        return self._add(kind, spec, inputs, title, passes, forward_macs(model), training.engine.precision)
 
     def members(self, defense: DefenseSpec, data: DatasetSpec, network: NetworkSpec, seed: int) -> list[Member]:
         """The networks of a defense: one, or one for each candidate ratio."""
@@ -140,25 +158,35 @@ class Nodes:
             members.append(Member(key, defense.checkpoint, ratio_text(ratio), forward_macs(model)))
         return members
 
-    def craft(self, attack: PgdSpec, data: DatasetSpec, sources: list[Member], seed: int, title: str) -> str:
-        """Adversarial images against the attack's view of the sources."""
+    def craft(
+        self,
+        attack: PgdSpec,
+        data: DatasetSpec,
+        sources: list[Member],
+        seed: int,
+        title: str,
+        probabilities: tuple[float, ...] | None = None,
+    ) -> str:
+        """Adversarial images against the attack's view of the sources, drawn with `probabilities` (None: uniformly)."""
         attack = attack.with_step_size(cifar=data.source in ("cifar10", "cifar100"))
         spec = {
             "attack": attack.model_dump(mode="json", exclude={"report_as", "variant", "headline"}),
             "checkpoint": sources[0].checkpoint,
             "seed": seed,
         }
+        if probabilities is not None:
+            spec["probabilities"] = list(probabilities)
         inputs = {"data": self.data(data)} | {f"member_{i}": source.key for i, source in enumerate(sources)}
-        macs = self._attacked(attack, data) * attack.restarts * attack.steps * 2 * sum(s.macs for s in sources)
-        return self._add("craft", spec, inputs, title, macs)
+        passes = self._attacked(attack, data) * attack.restarts * attack.steps * 2 * len(sources)
+        return self._add("craft", spec, inputs, title, passes, sources[0].macs, attack.engine.precision)
 
     def predict(self, images: str, target: Member, attack: AttackSpec, data: DatasetSpec, title: str) -> str:
         """Predictions of the target on the images of a data or a craft node."""
         spec = {"checkpoint": target.checkpoint, "batch": attack.batch, "threads": attack.engine.threads}
         if isinstance(attack, CleanSpec):
             spec["samples"] = attack.samples
-        macs = self._attacked(attack, data) * target.macs
-        return self._add("predict", spec, {"images": images, "target": target.key}, title, macs)
+        inputs = {"images": images, "target": target.key}
+        return self._add("predict", spec, inputs, title, self._attacked(attack, data), target.macs)
 
     def _attacked(self, attack: AttackSpec, data: DatasetSpec) -> int:
         return min(attack.samples or self.facts[data].test_samples, self.facts[data].test_samples)

@@ -12,6 +12,18 @@ from rstbench.spec.base import distance
 from rstbench.spec.models import AttackSpec, CleanSpec, DenseSpec, R2sSpec, TicketDefenseSpec, TrainingSpec
 from rstbench.spec.suite import Cell, Suite, SuiteSpec
 
+__all__ = [
+    "Facts",
+    "Node",
+    "Plan",
+    "PlannedCell",
+    "epsilon_text",
+    "label_of",
+    "merge_nodes",
+    "plan",
+    "ratio_text",
+]
+
 
 @dataclass(frozen=True)
 class PlannedCell:
@@ -128,6 +140,7 @@ def _cell(
     run = suite.run
     attack, defense = run.attacks[cell.attack], run.defenses[cell.defense]
     data, architecture = run.datasets[dataset], run.networks[network]
+    probabilities = defense.probabilities if isinstance(defense, R2sSpec) else None
     by_seed = []
     sources: tuple[str, ...] = ()
     members: list[Member] = []
@@ -140,7 +153,8 @@ def _cell(
             images = [nodes.craft(attack, data, [m], seed, f"craft {title} from {m.label}") for m in members]
             sources = tuple(member.label for member in members)
         else:
-            images, sources = [nodes.craft(attack, data, members, seed, f"craft {title}")], (attack.view,)
+            images = [nodes.craft(attack, data, members, seed, f"craft {title}", probabilities)]
+            sources = (attack.view,)
         by_seed.append(
             tuple(
                 tuple(
@@ -150,7 +164,6 @@ def _cell(
                 for key, source in zip(images, sources, strict=True)
             )
         )
-    probabilities = defense.probabilities if isinstance(defense, R2sSpec) else None
     return PlannedCell(
         columns=columns,
         run={

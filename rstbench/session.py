@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ from rich.console import Console
 
 from rstbench import estimate
 from rstbench.data.sources import DataFacts, facts
-from rstbench.errors import DeviceError, RunError, SpecError
+from rstbench.errors import DeviceError, RunError, SpecError, StoreError
 from rstbench.execute.local import Outcome, Settings, execute
 from rstbench.execute.progress import duration, observer
-from rstbench.plan import Node, Plan, merge_nodes, plan
+from rstbench.nodes import Node
+from rstbench.plan import Plan, merge_nodes, plan
 from rstbench.report.publish import Published, publish
 from rstbench.spec import load_suite
 from rstbench.spec.models import DatasetSpec
@@ -32,8 +34,11 @@ class Request:
     only: Mapping[str, str] | None = None
 
 
-def plans_of(request: Request, store: Store) -> list[Plan]:
-    """Load, check and plan every suite. Raises `SpecError` or `DataError` before any work is done."""
+def plans_of(request: Request, store: Store, create: bool = False) -> list[Plan]:
+    """Load, check and plan every suite. Raises `SpecError` or `DataError` before any work is done.
+
+    create: make the store if it is not there, so that it remembers the facts of data sets that are read now.
+    """
     suites = [load_suite(path, request.profile) for path in request.suites]
     if request.seeds:
         if len(set(request.seeds)) != len(request.seeds):
@@ -44,7 +49,10 @@ def plans_of(request: Request, store: Store) -> list[Plan]:
     if len(set(names)) != len(names):
         raise SpecError(f"two of the suites have the same name ({', '.join(names)}); their results would collide")
     known: dict[DatasetSpec, DataFacts] = {}
-    # The cache lies in the store's folder; a plan alone does not create one.
+    if create:
+        # What is read-only may hold all that is needed; if not, whoever writes first will say so.
+        with contextlib.suppress(StoreError):
+            store.prepare()
     cache = request.store / "facts.json" if (request.store / "format.json").exists() else None
     for suite in suites:
         for spec in needed_data(suite.run.matrix.dataset, suite.run.datasets, request.only or {}):
@@ -67,7 +75,7 @@ def run(request: Request, settings: Settings, out: Path | None, console: Console
     was bad input. Raises errors of the `RstbenchError` tree, and `KeyboardInterrupt` after cleaning up.
     """
     store = Store(request.store)
-    plans = plans_of(request, store)
+    plans = plans_of(request, store, create=True)
     nodes = merge_nodes(plans)
     missing = {key: node for key, node in nodes.items() if not store.has(key)}
     if missing:
@@ -109,7 +117,8 @@ def _report(outcome: Outcome, missing: Mapping[str, Node], console: Console) -> 
     if outcome.timed_out:
         console.print(f"time limit reached; {len(outcome.unfinished)} nodes left. Run the same command to go on.")
     for key, failure in outcome.failures.items():
-        console.print(f"failed: {missing[key].title}\n  {failure.message}", style="red", markup=False, highlight=False)
+        text = f"failed: {missing[key].title}\n  {failure.message}"
+        console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
     waiting = len(outcome.unfinished) - len(outcome.failures)
     if outcome.failures and waiting > 0:
         console.print(f"{waiting} more nodes wait for what failed. Run the same command to try again.")
@@ -119,10 +128,10 @@ def _report(outcome: Outcome, missing: Mapping[str, Node], console: Console) -> 
 
 
 def _show(published: Published, each: Plan, console: Console) -> None:
-    from rstbench.report.table import terminal
+    from rstbench.report.terminal import terminal
 
     terminal(each, published.frame, published.answering, published.further, console)
-    console.print(f"results: {', '.join(map(str, published.paths))}", highlight=False, soft_wrap=True)
+    console.print(f"results: {', '.join(map(str, published.paths))}", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_plan(plans: Sequence[Plan], store: Store, console: Console) -> None:
@@ -131,17 +140,19 @@ def show_plan(plans: Sequence[Plan], store: Store, console: Console) -> None:
 
     rows = estimate.costs(plans, store)
     table = Table(title=" + ".join(f"{p.suite.run.name} ({p.suite.profile})" for p in plans))
-    for name in ("kind", "nodes", "stored", "shared", "forward and backward, PFLOP"):
+    for name in ("kind", "nodes", "stored", "shared", "forward passes", "PFLOP"):
         table.add_column(name, justify="left" if name == "kind" else "right")
     for row in rows:
-        table.add_row(row.kind, str(row.nodes), str(row.stored), str(row.shared), f"{2 * row.macs / 1e15:.3g}")
+        numbers = (row.nodes, row.stored, row.shared, f"{row.passes:.3g}", f"{2 * row.macs / 1e15:.3g}")
+        table.add_row(row.kind, *map(str, numbers))
     console.print(table)
-    left = sum(row.macs_left for row in rows)
-    gpu = estimate.hours(left, estimate.GPU_FLOPS)
-    cpu = estimate.hours(left, estimate.CORE_FLOPS)
+    left = estimate.left(merge_nodes(plans), store)
+    rates = [f"{estimate.GPU_FLOPS[p] / 1e12:.0f} TFLOP/s in {p}" for p in ("bf16", "fp32")]
+    rates += [f"{estimate.CORE_FLOPS[p] / 1e9:.0f} GFLOP/s in {p}" for p in ("bf16", "fp32")]
     console.print(
-        f"left to compute: {2 * left / 1e15:.3g} PFLOP = {gpu:.3g} GPU-hours at {estimate.GPU_FLOPS / 1e12:.0f} TFLOP/s"
-        f" (40 % of an H200's measured bf16 rate), or {duration(cpu * 3600)} of one CPU core at "
-        f"{estimate.CORE_FLOPS / 1e9:.0f} GFLOP/s",
+        "A forward pass is one image through one network; a pass to the input counts as one more.\n"
+        f"Left to compute: {left.flop / 1e15:.3g} PFLOP, about {left.gpu_hours:.3g} GPU-hours "
+        f"(one H200 at {rates[0]}, {rates[1]}) or {duration(left.core_seconds)} of one CPU core "
+        f"(at {rates[2]}, {rates[3]}).",
         highlight=False,
     )

@@ -33,29 +33,27 @@ def pgd(
     inputs: float32 (N, C, H, W) in [0, 1]; labels: int64 (N,); step_size in units of the pixel range;
     generator: a CPU generator, from which only the starts are drawn.
     start: "uniform" in the ball, or "zero". stop: "never" takes every step with every image; "source_fooled"
-    leaves an image where the view first misclassifies it. Of several restarts, the image of the highest loss is kept.
+    leaves an image where the view first misclassifies it. Of several restarts, the image of the highest loss is kept,
+    which with many classes may be one that fools nobody while another does (authors' code).
 
     Source: Madry et al. 2018; `stop="source_fooled"` is what the authors of the paper run (they step only the images
-    that are still classified right). An image that stopped is dropped from the batch, which is exact: it would not
-    have been stepped again.
+    that are still classified right). An image that stopped is dropped from the batch, which is exact up to the
+    rounding of another batch size: it would not have been stepped again.
     """
-    best = inputs.clone()
-    best_loss = torch.full((len(inputs),), -torch.inf, device=inputs.device)
+    best: Tensor | None = None
+    best_loss = torch.empty(0)
     for _ in range(restarts):
         images = random_start(inputs, threat, generator) if start == "uniform" else inputs.clone()
         images = _ascent(view, images, inputs, labels, threat, step_size, steps, stop)
         if restarts == 1:
             return images
-        with torch.no_grad():
-            loss = cross_entropy_of(view, images, labels)
-        better = loss > best_loss
-        best[better], best_loss[better] = images[better], loss[better]
-    return best
-
-
-def cross_entropy_of(view: View, images: Tensor, labels: Tensor) -> Tensor:
-    """The view's objective of each image, (N,): what restarts are compared by."""
-    return view.step(images, labels, cross_entropy).loss
+        loss = view.step(images, labels, cross_entropy).loss
+        if best is None:
+            best, best_loss = images, loss
+        else:
+            better = loss > best_loss
+            best[better], best_loss[better] = images[better], loss[better]
+    return inputs.clone() if best is None else best
 
 
 def _ascent(

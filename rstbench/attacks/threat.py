@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -21,27 +22,35 @@ class Threat:
 
 def _flat_norm(delta: Tensor) -> Tensor:
     """(N, ...) -> (N, 1, ...): L2 norm of each image, broadcastable against it."""
-    return delta.flatten(1).norm(dim=1).view(-1, *([1] * (delta.dim() - 1)))
+    norms: Tensor = torch.linalg.vector_norm(delta.flatten(1), dim=1)
+    return norms.view(-1, *([1] * (delta.dim() - 1)))
 
 
 def project(images: Tensor, clean: Tensor, threat: Threat) -> Tensor:
-    """The images (N, ...) pulled back into the ball around `clean`, then into [0, 1].
+    """The images (N, ...) pulled back into the ball around `clean` and into [0, 1].
 
-    Clipping to [0, 1] moves every pixel towards the clean one, so it cannot leave either ball again.
+    L2: into [0, 1] first, as AdverTorch does, so that what clipping takes is not taken from the budget; shrinking the
+    difference to an image in [0, 1] cannot leave that range again. For l-infinity the order makes no difference.
     """
-    delta = images - clean
     if threat.norm == "linf":
-        delta = delta.clamp(-threat.epsilon, threat.epsilon)
+        delta = (images - clean).clamp(-threat.epsilon, threat.epsilon)
     else:
+        delta = images.clamp(0.0, 1.0) - clean
         delta = delta * (threat.epsilon / _flat_norm(delta).clamp_min(1e-12)).clamp_max(1.0)
     return (clean + delta).clamp(0.0, 1.0)
 
 
 def ascend(images: Tensor, gradient: Tensor, step_size: float, threat: Threat) -> Tensor:
-    """One steepest-ascent step of length `step_size` in the norm; not projected. A zero gradient moves nothing."""
+    """One steepest-ascent step of length `step_size` in the norm; not projected. A zero gradient moves nothing.
+
+    However small a gradient is (of a network that is very sure of itself), the step has its full length: the squares
+    of its entries would underflow, so it is scaled by its largest entry first.
+    """
     if threat.norm == "linf":
         return images + step_size * gradient.sign()
-    return images + step_size * gradient / _flat_norm(gradient).clamp_min(1e-12)
+    largest = gradient.flatten(1).abs().amax(dim=1).view(-1, *([1] * (gradient.dim() - 1)))
+    direction = gradient / largest.clamp_min(torch.finfo(gradient.dtype).tiny)
+    return images + step_size * direction / _flat_norm(direction).clamp_min(1e-12)
 
 
 def random_start(clean: Tensor, threat: Threat, generator: torch.Generator) -> Tensor:
@@ -55,7 +64,7 @@ def random_start(clean: Tensor, threat: Threat, generator: torch.Generator) -> T
         noise = (torch.rand(shape, generator=generator, dtype=clean.dtype) * 2 - 1) * threat.epsilon
     else:
         noise = torch.randn(shape, generator=generator, dtype=clean.dtype)
-        radius = torch.rand(shape[0], generator=generator, dtype=torch.float64) ** (1.0 / noise[0].numel())
+        radius = torch.rand(shape[0], generator=generator, dtype=torch.float64) ** (1.0 / math.prod(shape[1:]))
         noise = noise / _flat_norm(noise).clamp_min(1e-12)
         noise = noise * (threat.epsilon * radius).to(clean.dtype).view(-1, *([1] * (clean.dim() - 1)))
     return (clean + noise.to(clean.device)).clamp(0.0, 1.0)
@@ -64,4 +73,4 @@ def random_start(clean: Tensor, threat: Threat, generator: torch.Generator) -> T
 def distances(images: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
     """(linf, l2) distance of each image to its clean one, shapes (N,), computed in double precision."""
     delta = (images.double() - clean.double()).flatten(1)
-    return delta.abs().amax(dim=1), delta.norm(dim=1)
+    return delta.abs().amax(dim=1), torch.linalg.vector_norm(delta, dim=1)

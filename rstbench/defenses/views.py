@@ -1,6 +1,6 @@
 """Views of a switching defense: the expectation over its members, and their averaged prediction (paper, Section 6.3).
 
-A fixed member is `attacks.view.CallableView(member)`. Each view composes with every gradient attack.
+A fixed member is `defenses.view.CallableView(member)`. Each view composes with every gradient attack.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class ExpectationView:
     """
 
     def __init__(self, members: Sequence[Member], probabilities: Sequence[float]) -> None:
-        self._members = list(zip(members, probabilities, strict=True))
+        # A member that is never drawn neither counts as standing nor costs a pass.
+        self._members = [pair for pair in zip(members, probabilities, strict=True) if pair[1] > 0]
 
     def logits(self, images: Tensor) -> Tensor:
         return torch.stack([p * m(images).softmax(1) for m, p in self._members]).sum(0).clamp_min(1e-30).log()
@@ -50,7 +51,7 @@ class EnsembleView(CallableView):
     """
 
     def __init__(self, members: Sequence[Member], probabilities: Sequence[float], average: str = "logits") -> None:
-        pairs = list(zip(members, probabilities, strict=True))
+        pairs = [pair for pair in zip(members, probabilities, strict=True) if pair[1] > 0]
 
         def logits(images: Tensor) -> Tensor:
             return torch.stack([p * m(images) for m, p in pairs]).sum(0)

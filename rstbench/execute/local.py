@@ -12,17 +12,24 @@ import os
 import signal
 import threading
 import time
-import traceback
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
-from rstbench.errors import RstbenchError, RunError
-from rstbench.plan import Node
+from rstbench.errors import DeviceError, RunError
+from rstbench.execute.worker import work
+from rstbench.nodes import Node
 from rstbench.store import Store
+
+_TRIES = 2
+"""How often a node is begun whose worker dies: a killer that looks for memory may have hit it for another's greed."""
+_GRACE_S = 10.0
+"""How long a worker that was asked to stop has time to save its state."""
 
 
 class Observer(Protocol):
@@ -33,6 +40,8 @@ class Observer(Protocol):
     def advanced(self, node: Node, done: float, total: float, note: str) -> None: ...
 
     def finished(self, node: Node, seconds: float) -> None: ...
+
+    def retried(self, node: Node, message: str) -> None: ...
 
     def failed(self, node: Node, message: str) -> None: ...
 
@@ -57,7 +66,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. failures: by node key; unfinished: keys not computed (time limit, failures, their dependents)."""
+    """How a run ended. failures: by key; unfinished: keys without a value (time limit, failures, what needs them)."""
 
     computed: int
     failures: Mapping[str, Failure]
@@ -76,8 +85,9 @@ class _Worker:
 def execute(nodes: Mapping[str, Node], store: Store, settings: Settings, observer: Observer) -> Outcome:
     """Compute every node that is not in the store yet; a failed node stops only what needs it.
 
-    Ctrl-C and the time limit end the workers; the state of unfinished searches is in the store already. Raises
-    `KeyboardInterrupt` after having cleaned up.
+    Ctrl-C, SIGTERM and the time limit end the workers, which save the state of unfinished training first. Raises
+    `KeyboardInterrupt` after having cleaned up, `StoreError` if the store cannot be written, and `DeviceError` if there
+    is no such device.
     """
     missing = {key: node for key, node in nodes.items() if not store.has(key)}
     if not missing:
@@ -96,12 +106,13 @@ class _Loop:
         self._workers: list[_Worker] = []
         self._ready: list[Node] = []
         self._failures: dict[str, Failure] = {}
+        self._deaths: Counter[str] = Counter()
         self._computed = 0
 
     def run(self) -> Outcome:
         self._sorter.prepare()
-        started = time.monotonic()
         limit = self._settings.time_limit_s
+        end = None if limit is None else time.monotonic() + limit
         timed_out = False
         previous = signal.signal(signal.SIGTERM, _interrupt) if _in_main_thread() else None
         try:
@@ -111,8 +122,9 @@ class _Loop:
                 self._dispatch()
                 if not any(worker.node for worker in self._workers):
                     break  # all that is left waits for failed nodes
-                left = None if limit is None else limit - (time.monotonic() - started)
-                if left is not None and left <= 0:
+                # Longer waits than an hour would overflow the system call at 25 days.
+                left = 3600.0 if end is None else min(3600.0, end - time.monotonic())
+                if left <= 0:
                     timed_out = True
                     break
                 self._receive(left)
@@ -124,47 +136,48 @@ class _Loop:
         return Outcome(self._computed, self._failures, unfinished, timed_out)
 
     def _dispatch(self) -> None:
-        for worker in self._workers:
-            if worker.node is None and self._ready:
-                self._send(worker, self._ready.pop(0))
         limit = self._settings.workers or _default_workers(self._settings.device)
-        while self._ready and len(self._workers) < limit:
-            worker = self._spawn()
-            self._workers.append(worker)
-            self._send(worker, self._ready.pop(0))
+        idle = [worker for worker in self._workers if worker.node is None]
+        while self._ready and (idle or len(self._workers) < limit):
+            worker = idle.pop(0) if idle else self._spawn()
+            node = self._ready.pop(0)
+            worker.node, worker.since = node, time.monotonic()
+            self._observer.started(node)
+            # A worker that died while it was idle shows in `_receive`, like one that dies at work.
+            with contextlib.suppress(OSError):
+                worker.pipe.send(node)
 
     def _spawn(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
-        process = context.Process(target=_work, args=(there, str(self._store.root), self._settings), daemon=True)
-        process.start()
+        arguments = (there, self._store.root, self._settings.data_dir, self._settings.device)
+        process = context.Process(target=work, args=arguments, daemon=True)
+        worker = _Worker(process, here)
+        # Started by the first worker otherwise, and then it would unblock the signals.
+        resource_tracker.ensure_running()
+        with _signals_held():
+            process.start()
+            self._workers.append(worker)
         there.close()
-        return _Worker(process, here)
+        return worker
 
-    def _send(self, worker: _Worker, node: Node) -> None:
-        worker.node, worker.since = node, time.monotonic()
-        self._observer.started(node)
-        worker.pipe.send(node)
-
-    def _receive(self, timeout_s: float | None) -> None:
-        busy = {worker.pipe: worker for worker in self._workers if worker.node is not None}
+    def _receive(self, timeout_s: float) -> None:
+        busy: dict[Any, _Worker] = {worker.pipe: worker for worker in self._workers if worker.node is not None}
         for pipe in wait(list(busy), timeout_s):
-            worker = busy[pipe]  # type: ignore[index]
+            worker = busy[pipe]
             node = worker.node
             if node is None:
                 continue
             try:
                 kind, *rest = worker.pipe.recv()
-            except EOFError:
-                worker.process.join()
-                code = worker.process.exitcode
-                reason = f"signal {signal.Signals(-code).name}" if code and code < 0 else f"exit code {code}"
-                self._workers.remove(worker)
-                self._fail(node, f"the worker died ({reason}); out of memory is the usual cause", RunError.exit_code)
+            except (EOFError, OSError):  # a worker that dies with unread messages resets the connection
+                self._lost(worker, node)
                 continue
             if kind == "progress":
                 self._observer.advanced(node, *rest)
                 continue
+            if kind == "unusable":
+                raise DeviceError(*rest)
             worker.node = None
             if kind == "done":
                 self._computed += 1
@@ -173,22 +186,57 @@ class _Loop:
             else:
                 self._fail(node, *rest)
 
+    def _lost(self, worker: _Worker, node: Node) -> None:
+        self._workers.remove(worker)
+        worker.process.join(_GRACE_S)
+        _end(worker)
+        code = worker.process.exitcode or 0
+        reason = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        self._deaths[node.key] += 1
+        if self._deaths[node.key] < _TRIES:
+            self._ready.append(node)
+            self._observer.retried(node, f"the worker died ({reason}); once more")
+        else:
+            cause = "out of memory is the usual cause" if code < 0 else "its own last words may stand above"
+            message = f"the worker died {_TRIES} times (last: {reason}); {cause}"
+            self._fail(node, message, RunError.exit_code)
+
     def _fail(self, node: Node, message: str, exit_code: int) -> None:
         # Not reported to the sorter: what needs this node never becomes ready, the rest goes on.
         self._failures[node.key] = Failure(message, exit_code)
         self._observer.failed(node, message)
 
     def _stop(self) -> None:
-        for worker in self._workers:
-            with contextlib.suppress(OSError):
-                worker.pipe.send(None)
-            if worker.node is not None:
-                worker.process.terminate()
-        for worker in self._workers:
-            worker.process.join(10)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
+        try:
+            for worker in self._workers:
+                if worker.node is not None:
+                    worker.process.terminate()
+                else:
+                    with contextlib.suppress(OSError):
+                        worker.pipe.send(None)
+            end = time.monotonic() + _GRACE_S
+            for worker in self._workers:
+                worker.process.join(max(0.0, end - time.monotonic()))
+        finally:  # also after a second Ctrl-C
+            for worker in self._workers:
+                _end(worker)
+            self._workers.clear()
+
+
+def _end(worker: _Worker) -> None:
+    worker.pipe.close()
+    worker.process.kill()
+    worker.process.join()
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold back Ctrl-C and SIGTERM; a process started meanwhile begins its life so, until it is ready for them."""
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
 
 
 def _in_main_thread() -> bool:
@@ -205,43 +253,3 @@ def _default_workers(device: str | None) -> int:
     if device is None and Path("/dev/nvidia0").exists():
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _work(pipe: Connection, root: str, settings: Settings) -> None:
-    """A worker process: nodes in, results out, until told to stop or until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    from rstbench.build import Bench, choose_device, run_node
-
-    bench: Bench | None = None
-    while True:
-        try:
-            node = pipe.recv()
-        except EOFError:
-            return
-        if node is None:
-            return
-        last = [0.0]
-
-        def progress(done: float, total: float, note: str, last: list[float] = last) -> None:
-            if time.monotonic() - last[0] > 0.2:
-                last[0] = time.monotonic()
-                pipe.send(("progress", done, total, note))
-
-        try:
-            if bench is None:
-                bench = Bench(Store(Path(root)), settings.data_dir, choose_device(settings.device))
-            run_node(node, bench, progress)
-        except RstbenchError as error:
-            pipe.send(("failed", str(error), error.exit_code))
-        except Exception:
-            pipe.send(("failed", "a defect of rstbench:\n" + traceback.format_exc(), RunError.exit_code))
-        else:
-            pipe.send(("done",))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

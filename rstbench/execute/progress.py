@@ -8,10 +8,11 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from rstbench.plan import Node
+from rstbench.nodes import Node
 
 # Even a node that multiplies nothing takes time to load and store; so weighs 10 ms at 50 GFLOP/s.
 _FLOOR_MACS = 2.5e8
@@ -69,7 +70,9 @@ class Lines:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         return None
 
     def started(self, node: Node) -> None:
@@ -81,9 +84,17 @@ class Lines:
     def finished(self, node: Node, seconds: float) -> None:
         self._pace.finish(node)
         left = self._pace.left()
-        self._say(f"[{self._pace.count}/{self._pace.nodes}] {node.title}  {duration(seconds)}" + (f"  ({left})" if left else ""))
+        self._say(
+            f"[{self._pace.count}/{self._pace.nodes}] {node.title}  {duration(seconds)}"
+            + (f"  ({left})" if left else "")
+        )
+
+    def retried(self, node: Node, message: str) -> None:
+        self._pace.advance(node, 0.0)
+        self._say(f"{node.title}: {message}")
 
     def failed(self, node: Node, message: str) -> None:
+        self._pace.advance(node, 0.0)
         self._say(f"FAILED {node.title}: {message}")
 
     def _say(self, line: str) -> None:
@@ -116,7 +127,9 @@ class Bars:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._progress.stop()
 
     def started(self, node: Node) -> None:
@@ -125,9 +138,10 @@ class Bars:
 
     def advanced(self, node: Node, done: float, total: float, note: str) -> None:
         if node.key not in self._tasks:
-            self._tasks[node.key] = self._progress.add_task(node.title, total=total)
+            self._tasks[node.key] = self._progress.add_task(escape(node.title), total=total)
         unit = "images" if note == "images" else "steps"
-        label = node.title if note == "images" else f"{node.title}  {note}"
+        title = escape(node.title)
+        label = title if note == "images" else f"{title}  {escape(note)}"
         self._progress.update(self._tasks[node.key], completed=done, total=total, description=label, unit=unit)
         self._pace.advance(node, done / max(total, 1e-9))
         self._refresh()
@@ -136,9 +150,15 @@ class Bars:
         self._pace.finish(node)
         self._drop(node)
         if seconds > 5:
-            self._progress.console.print(f"[dim]{node.title}  {duration(seconds)}[/dim]", highlight=False)
+            self._progress.console.print(Text(f"{node.title}  {duration(seconds)}", style="dim"))
+
+    def retried(self, node: Node, message: str) -> None:
+        self._pace.advance(node, 0.0)
+        self._drop(node)
+        self._progress.console.print(Text(f"{node.title}: {message}", style="yellow"))
 
     def failed(self, node: Node, message: str) -> None:
+        self._pace.advance(node, 0.0)
         self._drop(node)
         self._progress.console.print(Text(f"FAILED {node.title}: {message}", style="red"))
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from rstbench.networks import build
-from rstbench.tickets.mask import expand, maskable
+from rstbench.tickets.mask import maskable
 from rstbench.tickets.ticket import load_ticket
 
 
@@ -18,31 +17,28 @@ def inspect(path: Path, console: Console) -> None:
     Raises `TicketError` if the file is damaged, or its weights cannot be regenerated.
     """
     ticket = load_ticket(path)
-    ticket.network()
-    weights = maskable(build(ticket.model))
+    weights = maskable(ticket.network())
     table = Table()
     for name in ("layer", "shape", "kept", "of", "ratio"):
         table.add_column(name, justify="left" if name in ("layer", "shape") else "right")
     total_kept = total = 0
     for name, mask in ticket.masks.items():
         weight = weights[name]
-        kept = int(expand(mask, weight).expand_as(weight).sum())
+        kept = int(mask.sum()) * (weight.numel() // mask.numel())
         shape = " x ".join(map(str, weight.shape))
         table.add_row(name, shape, str(kept), str(weight.numel()), f"{kept / weight.numel():.4f}")
         total_kept, total = total_kept + kept, total + weight.numel()
     table.add_row("all", "", str(total_kept), str(total), f"{total_kept / total:.4f}", style="bold")
     model, origin = ticket.model, ticket.provenance
-    console.print(f"{path}  ({path.stat().st_size / 1e6:.3f} MB)", highlight=False)
-    console.print(
+    facts = (
+        f"{path}  ({path.stat().st_size / 1e6:.3f} MB)",
         f"{model.family}, width {model.width:g}, {model.classes} classes, "
         f"{model.channels} x {model.image_size} x {model.image_size} images",
-        highlight=False,
-    )
-    console.print(
         f"remaining ratio {ticket.remaining_ratio:g}, pattern {ticket.pattern}, init {ticket.init}, "
         f"seed {ticket.seed}, {origin.get('checkpoint', 'checkpoint unknown')}",
-        highlight=False,
     )
+    for line in facts:
+        console.print(line, highlight=False, markup=False)
     console.print(table)
-    console.print(f"theta SHA-256 {ticket.theta_digest}", highlight=False, soft_wrap=True)
-    console.print("verified: file digest, mask counts, regenerated weights")
+    console.print(f"theta SHA-256 {ticket.theta_digest}", highlight=False, markup=False, soft_wrap=True)
+    console.print("verified: file digest, mask counts, regenerated weights", highlight=False)

@@ -12,7 +12,8 @@ kernel    one kernel                  (O, I)
 channel   all weights of one output   (O,)
 ========  ==========================  =================
 
-A linear layer counts as a 1x1 convolution, so its rows and kernels are single weights.
+A linear layer counts as a 1x1 convolution, so its rows and kernels are single weights. A row runs along the last
+dimension of the kernel; other convolutions than 2-d ones follow from that.
 """
 
 from __future__ import annotations
@@ -21,12 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_UNIT_DIMENSIONS = {"element": 4, "row": 3, "kernel": 2, "channel": 1}
 
-
-def maskable(network: nn.Module) -> dict[str, nn.Parameter]:
+def maskable(network: nn.Module) -> dict[str, Tensor]:
     """Name -> weight of every convolution and linear layer, in the order the network lists them."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, module in network.named_modules():
         if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)):
             found[f"{name}.weight" if name else "weight"] = module.weight
@@ -35,7 +34,8 @@ def maskable(network: nn.Module) -> dict[str, nn.Parameter]:
 
 def unit_shape(weight_shape: tuple[int, ...], pattern: str) -> tuple[int, ...]:
     """Shape of the scores and of the mask of a weight of shape (O, I, ...) under a sparsity pattern."""
-    return tuple(weight_shape[: _UNIT_DIMENSIONS[pattern]])
+    dimensions = len(weight_shape)
+    return weight_shape[: {"element": dimensions, "row": max(dimensions - 1, 2), "kernel": 2, "channel": 1}[pattern]]
 
 
 def kept_units(units: int, remaining_ratio: float) -> int:
@@ -48,30 +48,36 @@ def select(scores: Tensor, kept: int) -> Tensor:
 
     Equal scores are ranked by position, the later one higher: what a stable ascending sort that zeroes the front
     does, without sorting. Ties at the threshold are common (scores start on a grid of 2^-24), so this matters.
+    NaN, in a run that diverges, counts as infinity.
     """
-    flat = scores.reshape(-1)
-    dropped = flat.numel() - kept
+    dropped = scores.numel() - kept
     if dropped <= 0:
         return torch.ones_like(scores, dtype=torch.bool)
     if kept <= 0:
         return torch.zeros_like(scores, dtype=torch.bool)
-    if flat.device.type == "cpu":
-        # numpy's introselect is several times faster here than torch.kthvalue or topk.
-        values = flat.numpy()
-        threshold = np.partition(values, dropped - 1)[dropped - 1]
-        mask = torch.from_numpy(values > threshold)
-        surplus_of_ties = kept - int(np.count_nonzero(mask.numpy()))
-        if surplus_of_ties:
-            ties = np.flatnonzero(values == threshold)
-            mask.numpy()[ties[len(ties) - surplus_of_ties :]] = True
-        return mask.view(scores.shape)
-    # On a device: no value may travel to the host, so the ties are ranked by a cumulative count.
-    threshold_on_device = torch.kthvalue(flat, dropped).values
-    above = flat > threshold_on_device
-    tied = flat == threshold_on_device
-    missing = kept - above.sum()
-    rank_from_the_end = tied.sum() - tied.cumsum(0)
-    return (above | (tied & (rank_from_the_end < missing))).view(scores.shape)
+    flat = scores.reshape(-1).nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    choose = _select_on_host if flat.device.type == "cpu" else _select_on_device
+    return choose(flat, dropped).view(scores.shape)
+
+
+def _select_on_host(flat: Tensor, dropped: int) -> Tensor:
+    # numpy's introselect is several times faster here than torch.kthvalue or topk.
+    values = flat.numpy()
+    threshold = np.partition(values, dropped - 1)[dropped - 1]
+    mask = values > threshold
+    missing = len(values) - dropped - int(np.count_nonzero(mask))
+    if missing:
+        mask[np.flatnonzero(values == threshold)[-missing:]] = True
+    return torch.from_numpy(mask)
+
+
+def _select_on_device(flat: Tensor, dropped: int) -> Tensor:
+    # No value may travel to the host, where waiting for it would stall the device: ties are ranked by their count.
+    threshold = torch.kthvalue(flat, dropped).values
+    above = flat > threshold
+    tied = flat == threshold
+    missing = len(flat) - dropped - above.sum()
+    return above | (tied & (tied.sum() - tied.cumsum(0) < missing))
 
 
 def ranked(scores: Tensor, rank: str) -> Tensor:

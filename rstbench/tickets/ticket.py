@@ -17,30 +17,25 @@ and 0.72 at 20 %.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from rstbench.errors import TicketError
-from rstbench.networks import build
 from rstbench.networks.init import initialise, theta_digest
 from rstbench.networks.spec import ModelSpec
-from rstbench.spec.base import canonical_json
+from rstbench.spec.base import Ratio, Seed, Spec
+from rstbench.spec.models import INITS, PATTERNS
+from rstbench.tickets.container import build_declared, pack, unpack
 from rstbench.tickets.mask import expand, maskable, unit_shape
 
-FORMAT = 1
 _MAX_FILE_BYTES = 2**30
 
 
@@ -66,9 +61,8 @@ class Ticket:
         bits = np.concatenate([mask.numpy().reshape(-1) for mask in self.masks.values()])
         packed = zlib.compress(np.packbits(bits).tobytes(), 9)
         tensors = {"mask": torch.frombuffer(bytearray(packed), dtype=torch.uint8)}
-        tensors |= {f"buffer/{name}": buffer.contiguous() for name, buffer in self.buffers.items()}
+        tensors |= {f"buffer/{name}": buffer for name, buffer in self.buffers.items()}
         header = {
-            "format": FORMAT,
             "model": self.model.model_dump(mode="json"),
             "weights": {"kind": "random", "init": self.init, "seed": self.seed},
             "theta_digest": self.theta_digest,
@@ -77,8 +71,7 @@ class Ticket:
             "layers": [[name, list(mask.shape), int(mask.sum())] for name, mask in self.masks.items()],
             "provenance": dict(self.provenance),
         }
-        header["digest"] = _digest(header, tensors)
-        return save_tensors(tensors, metadata={"rstbench": canonical_json(header)})
+        return pack(header, tensors)
 
     def network(self) -> nn.Module:
         """The ticket as a plain network in evaluation mode: images (N, C, H, W) in [0, 1] to logits (N, classes).
@@ -86,7 +79,7 @@ class Ticket:
         Theta is regenerated and the mask multiplied in, so that any attack library can use the module.
         Raises `TicketError` if theta or the layers are not those that the ticket was drawn from.
         """
-        module = build(self.model)
+        module = build_declared(self.model)
         initialise(module, self.init, self.seed)
         if theta_digest(module) != self.theta_digest:
             raise TicketError(
@@ -99,86 +92,82 @@ class Ticket:
         with torch.no_grad():
             for name, weight in weights.items():
                 weight.mul_(expand(self.masks[name], weight))
-        missing, unexpected = module.load_state_dict(dict(self.buffers), strict=False)
         parameters = dict(module.named_parameters())
-        if unexpected or any(name not in parameters for name in missing):
+        buffers = {name: value for name, value in module.state_dict().items() if name not in parameters}
+        if _kinds(self.buffers) != _kinds(buffers):
             raise TicketError("the ticket's batch-norm buffers are not those of its network")
+        module.load_state_dict(dict(self.buffers), strict=False)
         return module.eval().requires_grad_(False)
 
-    def kept(self) -> int:
-        """Number of weights kept, over all layers (a unit counts with all its weights)."""
-        weights = maskable(build(self.model))
-        return sum(int(expand(mask, weights[name]).expand_as(weights[name]).sum()) for name, mask in self.masks.items())
+
+class _Weights(Spec):
+    kind: Literal["random"]
+    init: Literal[INITS]  # type: ignore[valid-type]
+    seed: Seed
 
 
-def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    whole = hashlib.sha256(canonical_json({key: header[key] for key in header if key != "digest"}).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        whole.update(canonical_json([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        whole.update(tensor.contiguous().numpy().tobytes())
-    return whole.hexdigest()
+class _Header(Spec):
+    format: Literal[1]
+    model: ModelSpec
+    weights: _Weights
+    theta_digest: str
+    remaining_ratio: Ratio
+    pattern: Literal[PATTERNS]  # type: ignore[valid-type]
+    layers: tuple[tuple[str, tuple[int, ...], int], ...]
+    provenance: dict[str, Any]
+    digest: str
+
+
+def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
 
 
 def read_ticket(data: bytes, where: str = "ticket") -> Ticket:
     """Read a ticket file. Raises `TicketError`, naming `where`, if it is damaged or not a ticket."""
-    if len(data) > _MAX_FILE_BYTES:
-        raise TicketError(f"{where}: {len(data)} bytes are more than any ticket takes")
     try:
-        tensors = load_tensors(data)
-        header_bytes = int.from_bytes(data[:8], "little")
-        header = json.loads(json.loads(data[8 : 8 + header_bytes])["__metadata__"]["rstbench"])
-        if not isinstance(header, dict):
-            raise TypeError
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise TicketError(f"{where}: not a ticket file, or damaged ({error})") from error
-    if header.get("format") != FORMAT:
-        raise TicketError(f"{where}: ticket format {header.get('format')!r}; this rstbench reads format {FORMAT}")
-    try:
-        damaged = _digest(header, tensors) != header["digest"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise TicketError(f"{where}: damaged ({error})") from error
-    if damaged:
-        raise TicketError(f"{where}: damaged (its SHA-256 differs from the one it was written with)")
-    try:
-        model = ModelSpec.model_validate_json(json.dumps(header["model"]))
-        masks = _unpack(tensors.pop("mask"), header["layers"], model, header["pattern"])
-        return Ticket(
-            model=model,
-            init=header["weights"]["init"],
-            seed=header["weights"]["seed"],
-            remaining_ratio=header["remaining_ratio"],
-            pattern=header["pattern"],
-            theta_digest=header["theta_digest"],
-            masks=masks,
-            buffers={name.removeprefix("buffer/"): tensor for name, tensor in tensors.items()},
-            provenance=header["provenance"],
-        )
+        header, tensors = unpack(data, "ticket", _Header)
+        if "mask" not in tensors or not all(name.startswith("buffer/") for name in tensors.keys() - {"mask"}):
+            raise TicketError("its tensors are not those of a ticket")
+        masks = _unpack_masks(tensors.pop("mask"), header)
     except TicketError as error:
         raise TicketError(f"{where}: {error}") from error
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
-        raise TicketError(f"{where}: not a whole ticket ({error})") from error
+    return Ticket(
+        model=header.model,
+        init=header.weights.init,
+        seed=header.weights.seed,
+        remaining_ratio=header.remaining_ratio,
+        pattern=header.pattern,
+        theta_digest=header.theta_digest,
+        masks=masks,
+        buffers={name.removeprefix("buffer/"): tensor for name, tensor in tensors.items()},
+        provenance=header.provenance,
+    )
 
 
-def _unpack(packed: Tensor, layers: list[Any], model: ModelSpec, pattern: str) -> dict[str, Tensor]:
+def _unpack_masks(packed: Tensor, header: _Header) -> dict[str, Tensor]:
     # The shapes come from the network, not from the file, so that a hostile file cannot ask for more memory.
-    shapes = {name: unit_shape(tuple(weight.shape), pattern) for name, weight in maskable(build(model)).items()}
-    if [[name, list(shape)] for name, shape in shapes.items()] != [layer[:2] for layer in layers]:
+    weights = maskable(build_declared(header.model))
+    shapes = {name: unit_shape(tuple(weight.shape), header.pattern) for name, weight in weights.items()}
+    if list(shapes.items()) != [(name, shape) for name, shape, _ in header.layers]:
+        model = header.model
         raise TicketError(f"the mask's layers are not those of {model.family} at width {model.width:g}")
     units = sum(math.prod(shape) for shape in shapes.values())
     expected = (units + 7) // 8
     expander = zlib.decompressobj()
-    raw = expander.decompress(packed.numpy().tobytes(), expected + 1)
-    if len(raw) != expected or not expander.eof:
+    try:
+        raw = expander.decompress(packed.numpy().tobytes(), expected + 1)
+    except (zlib.error, TypeError) as error:
+        raise TicketError(f"the mask does not unpack ({error})") from error
+    if len(raw) != expected or not expander.eof or expander.unused_data:
         raise TicketError(f"the mask unpacks to another number of bytes than the {expected} it needs")
     bits = np.unpackbits(np.frombuffer(raw, dtype=np.uint8), count=units).astype(bool)
     masks, offset = {}, 0
-    for (name, shape), layer in zip(shapes.items(), layers, strict=True):
+    for name, shape, kept in header.layers:
         size = math.prod(shape)
         masks[name] = torch.from_numpy(bits[offset : offset + size].reshape(shape).copy())
         offset += size
-        if int(masks[name].sum()) != layer[2]:
-            raise TicketError(f"layer {name} keeps {int(masks[name].sum())} units, not the {layer[2]} it declares")
+        if int(masks[name].sum()) != kept:
+            raise TicketError(f"layer {name} keeps {int(masks[name].sum())} units, not the {kept} it declares")
     return masks
 
 

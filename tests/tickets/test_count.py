@@ -27,7 +27,9 @@ def test_counts_of_table_1_beside_the_papers(family: str, ratio: float, ours: fl
     counted = count(build(_imagenet(family, trained=ratio == 1.0)), ratio)
     assert round(counted.kept / 1e6, 2) == ours
     rows = [row.columns for row in paper_rows() if row.columns["metric"] == "params_m"]
-    assert paper in {row.value for row in paper_rows() if row.columns["metric"] == "params_m" and row.columns["network"] == family}
+    assert paper in {
+        row.value for row in paper_rows() if row.columns["metric"] == "params_m" and row.columns["network"] == family
+    }
     assert rows
 
 

@@ -1,0 +1,89 @@
+"""The files of tickets and checkpoints: safetensors whose metadata entry `rstbench` is canonical JSON. Never unpickled.
+
+`digest` in that entry is the SHA-256 over the rest of it and every tensor, so that one flipped bit is found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from rstbench.errors import SpecError, TicketError
+from rstbench.networks import build
+from rstbench.networks.spec import ModelSpec
+from rstbench.spec.base import Spec, canonical_json
+
+FORMAT = 1
+# With the limits of `ModelSpec`, these keep a small file from asking for more than about 2^30 weights.
+_MAX_CLASSES = 100_000
+_MAX_CHANNELS = 64
+
+Header = TypeVar("Header", bound=Spec)
+
+
+def pack(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
+    """The file of a JSON-able header (without `format` and `digest`) and tensors; equal input gives equal bytes."""
+    # Cloned, because safetensors refuses tensors that share memory.
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    whole = {"format": FORMAT, **header}
+    return save_tensors(plain, metadata={"rstbench": canonical_json({**whole, "digest": _digest(whole, plain)})})
+
+
+def unpack(data: bytes, kind: str, header_type: type[Header]) -> tuple[Header, dict[str, Tensor]]:
+    """Header and tensors of a file, checked against the digest if the header has one.
+
+    Raises `TicketError` if the file is no `kind` ("ticket", "checkpoint"), is damaged or has another format.
+    """
+    try:
+        tensors = load_tensors(data)
+        text = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["rstbench"]
+        header = json.loads(text)
+        canonical = canonical_json(header)
+        fields = {"format": None, **header}
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise TicketError(f"not a {kind} file, or damaged ({_line(error)})") from error
+    if fields["format"] != FORMAT:
+        raise TicketError(f"{kind} format {fields['format']!r:.40}; this rstbench reads format {FORMAT}")
+    if text != canonical or ("digest" in header and header["digest"] != _digest(header, tensors)):
+        raise TicketError("damaged (its SHA-256 differs from the one it was written with)")
+    try:
+        return header_type.model_validate_json(text), tensors
+    except ValidationError as error:
+        fault = error.errors()[0]
+        field = ".".join(map(str, fault["loc"]))
+        raise TicketError(f"not a {kind} of ours: its header's {field!r:.80} is wrong ({fault['msg']:.200})") from error
+
+
+def build_declared(model: ModelSpec) -> nn.Module:
+    """The network that a file declares, with its parameters zero. Raises `TicketError` if there can be no such one."""
+    if model.classes > _MAX_CLASSES or model.channels > _MAX_CHANNELS:
+        raise TicketError(
+            f"it asks for {model.classes} classes and {model.channels} channels; "
+            f"more than {_MAX_CLASSES} and {_MAX_CHANNELS} are refused"
+        )
+    try:
+        return build(model)
+    except SpecError as error:
+        raise TicketError(str(error)) from error
+
+
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    whole = hashlib.sha256(canonical_json({key: header[key] for key in header if key != "digest"}).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        whole.update(canonical_json([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        whole.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return whole.hexdigest()
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,29 @@
+"""The optimisation loop behind every dense baseline and every ticket search.
+
+What is optimised is a `Subject`: the weights of a network (`Weights`) or the scores of a mask over it
+(`tickets.search.Scores`). One step: effective weights are made once, the inner attack differentiates to the images
+only, one full forward and backward pass updates the subject.
+
+Randomness of a step depends on (seed, step) alone, so a run that was killed goes on from its last saved step with the
+same bits (same CPU, versions and thread count).
+"""
+
+from rstbench.training.run import Outcome, Progress, Run, TrainingData, inner_images, learning_rate, numerics
+from rstbench.training.seeds import derive_seed, generator
+from rstbench.training.state import Checkpoints
+from rstbench.training.subject import Subject, Weights
+
+__all__ = [
+    "Checkpoints",
+    "Outcome",
+    "Progress",
+    "Run",
+    "Subject",
+    "TrainingData",
+    "Weights",
+    "derive_seed",
+    "generator",
+    "inner_images",
+    "learning_rate",
+    "numerics",
+]

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from pyarrow import parquet
+from safetensors.torch import save
+from torch import Tensor
+
+from rstbench.errors import StoreError
+from rstbench.evaluation.files import pack_images, pack_samples, unpack_images, unpack_samples
+from tests.attacks.networks import images
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    hnp.arrays(
+        np.uint32,
+        hnp.array_shapes(min_dims=4, max_dims=4, min_side=0, max_side=4),
+        elements=st.one_of(
+            st.integers(0, 2**32 - 1),
+            st.sampled_from([0x80000000, 0x7FC00000, 0x7F800001, 0xFF800000, 0x00000001]),  # -0, NaNs, -inf, denormal
+        ),
+    )
+)
+def test_every_bit_survives(bits: np.ndarray) -> None:
+    packed = pack_images(torch.from_numpy(bits.view(np.float32)))
+    found = unpack_images(packed, "here")
+    assert found.dtype == torch.float32 and found.shape == bits.shape
+    assert np.array_equal(found.numpy().view(np.uint32), bits)
+    assert packed == pack_images(torch.from_numpy(bits.view(np.float32)))
+
+
+def test_layout_does_not_matter() -> None:
+    inputs = images(4)
+    shuffled = inputs.contiguous(memory_format=torch.channels_last)
+    assert pack_images(shuffled) == pack_images(inputs)
+    assert torch.equal(unpack_images(pack_images(shuffled), "here"), inputs)
+
+
+def test_adversarial_images_of_uint8_data_take_less_space() -> None:
+    # Pixels of uint8 data, half of them moved by exactly epsilon: few different numbers.
+    inputs = (images(16, side=16) * 255).round() / 255
+    adversarial = (inputs + 8 / 255 * (images(16, side=16, seed=9) - 0.5).sign()).clamp(0, 1)
+    assert len(pack_images(adversarial)) < 0.9 * 4 * adversarial.numel()
+
+
+GOOD = pack_images(images(3))
+
+
+def test_damage_is_found() -> None:
+    for data in (b"", b"nonsense" * 10, GOOD[:40], GOOD[:-30], GOOD[:-400]):
+        with pytest.raises(StoreError, match=r"^here: not adversarial images of ours, or damaged"):
+            unpack_images(data, "here")
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
+def test_a_changed_byte_never_crashes(place: int, change: int) -> None:
+    spoilt = bytearray(GOOD)
+    spoilt[place] ^= change
+    try:
+        assert unpack_images(bytes(spoilt), "here").shape == (3, 3, 8, 8)  # the store's digest is what finds this one
+    except StoreError as error:
+        assert str(error).startswith("here: ")
+
+
+def hostile(shape: list[int], raw: bytes = b"\0" * 4096) -> bytes:
+    planes = pyarrow.compress(raw, codec="zstd", asbytes=True)
+    return save(
+        {"planes": torch.frombuffer(bytearray(planes), dtype=torch.uint8), "shape": torch.tensor(shape)},
+    )
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        [1, 1, 1, 1023],
+        [1, 1, 1, 1025],
+        [2**20, 3, 64, 64],
+        [2**33, 1, 1, 1],
+        [2**62, 2**62, 2**62, 2**62],
+        [-1, -1, 32, 32],
+        [1, 32, 32],
+        [1024],
+        [],
+    ],
+)
+def test_shapes_that_lie(shape: list[int]) -> None:
+    with pytest.raises(StoreError, match=r"^here: "):
+        unpack_images(hostile(shape), "here")
+
+
+def test_memory_grows_only_with_what_really_comes() -> None:
+    import resource
+
+    # 48 GiB by its own account, 4 KiB in truth; the limit would end an allocation in advance.
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 4 * 2**30, before[1]))
+    try:
+        with pytest.raises(StoreError, match="number of bytes"):
+            unpack_images(hostile([2**20, 3, 64, 64]), "here")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"shape": torch.tensor([1, 1, 1, 1])},
+        {"planes": torch.zeros(4, dtype=torch.uint8)},
+        {"planes": torch.zeros(4), "shape": torch.tensor([1, 1, 1, 1])},
+        {"planes": torch.zeros(4, dtype=torch.bfloat16), "shape": torch.tensor([1, 1, 1, 1])},
+        {"planes": torch.zeros(4, dtype=torch.uint8), "shape": torch.tensor([1.0, torch.inf, torch.nan, 1.0])},
+        {"planes": torch.zeros(4, dtype=torch.uint8), "shape": torch.tensor([[1, 1], [1, 1]])},
+    ],
+)
+def test_tensors_of_another_kind(tensors: dict[str, Tensor]) -> None:
+    with pytest.raises(StoreError, match=r"^here: "):
+        unpack_images(save(tensors), "here")
+
+
+def test_samples() -> None:
+    columns = {"index": np.array([3, 5]), "label": np.array([1, 0]), "linf": np.array([0.1, 0.2])}
+    data = pack_samples(columns)
+    assert data == pack_samples(columns)
+    found = unpack_samples(data, "here")
+    assert found["index"].tolist() == [3, 5] and found["label"].tolist() == [1, 0]
+    assert parquet.read_table(io.BytesIO(data)).column_names == ["index", "label", "linf"]
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", pack_samples({"index": np.arange(3)})])
+def test_samples_that_are_none(data: bytes) -> None:
+    with pytest.raises(StoreError, match=r"^here: not per-sample results"):
+        unpack_samples(data, "here")
