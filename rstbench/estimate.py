@@ -15,7 +15,7 @@ from rstbench.plan import Plan
 from rstbench.store import Store
 
 GPU_FLOPS = {"bf16": 316e12, "fp32": 60e12}
-"""One H200: 40 % of its measured bf16 matrix rate, what a well-fed training step reaches; nearly its fp32 vector rate."""
+"""One H200: 40 % of its measured bf16 matrix rate, what a well-fed training step reaches; and near its fp32 rate."""
 CORE_FLOPS = {"bf16": 115e9, "fp32": 60e9}
 """One CPU core with AVX-512 and its bf16 instructions, on the convolutions of a quarter-width PreActResNet-18."""
 

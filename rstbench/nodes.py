@@ -174,7 +174,7 @@ class Nodes:
             "checkpoint": sources[0].checkpoint,
             "seed": seed,
         }
-        if probabilities is not None:
+        if probabilities is not None and len(set(probabilities)) > 1:  # written out or not, uniform is the same work
             spec["probabilities"] = list(probabilities)
         inputs = {"data": self.data(data)} | {f"member_{i}": source.key for i, source in enumerate(sources)}
         passes = self._attacked(attack, data) * attack.restarts * attack.steps * 2 * len(sources)

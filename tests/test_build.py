@@ -3,7 +3,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -372,14 +373,15 @@ def test_probabilities_of_a_switch_reach_its_views(tiny: Plan, done: Bench) -> N
     """A node may name the members' probabilities; where it does not, they are equal."""
     node = next(n for n in of_kind(tiny, "craft") if n.spec["attack"]["view"] == "ensemble")
     first = next(n for n in of_kind(tiny, "craft") if n.spec["attack"]["norm"] == "l2")
-    plain = {
-        name: build._build_craft(n, done, silent)[1]["images.safetensors"] for name, n in (("e", node), ("l", first))
-    }
-    for name, each in (("e", node), ("l", first)):
-        for probabilities, same in (((0.5, 0.5), True), ((0.0, 1.0), False)):
-            spec: Mapping[str, Any] = {**each.spec, "probabilities": probabilities}
-            weighted = Node(each.kind, each.key, spec, each.inputs, each.title, each.macs)
-            assert (build._build_craft(weighted, done, silent)[1]["images.safetensors"] == plain[name]) is same
+
+    def images(each: Node, **probabilities: tuple[float, float]) -> bytes:
+        spec = {name: value for name, value in each.spec.items() if name != "probabilities"} | probabilities
+        return build._build_craft(replace(each, spec=spec), done, silent)[1]["images.safetensors"]
+
+    for each in (node, first):
+        assert each.spec["probabilities"] == [0.25, 0.75]  # as the suite has them
+        assert images(each, probabilities=(0.5, 0.5)) == images(each)
+        assert images(each, probabilities=(0.0, 1.0)) != images(each)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried\nmore"), MemoryError()])

@@ -167,7 +167,7 @@ def test_plan_as_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: p
     assert rows["train"] == ["1", "0", "1"]
     assert rows["search"] == ["3", "0", "1"]
     assert "tiny (smoke) + other (smoke)" in out
-    assert "GPU-hours" in out and "left to compute" in out
+    assert "GPU-hours" in out and "Left to compute" in out
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -142,7 +142,7 @@ def test_only_needed_data_are_read(tmp_path: Path) -> None:
     assert len(needed_data(run_spec.matrix.dataset, run_spec.datasets, {})) == 2
 
 
-# ---- how a run ended ---------------------------------------------------------------------------------------------------
+# ---- how a run ended -------------------------------------------------------------------------------------------------
 
 A, B, C = (Node("search", letter * 64, {}, {}, f"node {letter}", 1.0) for letter in "abc")
 MISSING = {node.key: node for node in (A, B, C)}

@@ -105,7 +105,7 @@ def test_a_damaged_file_is_noticed(store: Store, size: int) -> None:
 def test_a_missing_file_is_noticed(store: Store) -> None:
     value = store.write(KEY, {}, {"a.bin": b"1"})
     (value.directory / "a.bin").unlink()
-    with pytest.raises(StoreError, match="No such file.*remove the folder"):
+    with pytest.raises(StoreError, match=r"No such file.*remove the folder"):
         value.read("a.bin")
 
 

@@ -176,9 +176,9 @@ class _Loop:
             if kind == "progress":
                 self._observer.advanced(node, *rest)
                 continue
+            worker.node = None
             if kind == "unusable":
                 raise DeviceError(*rest)
-            worker.node = None
             if kind == "done":
                 self._computed += 1
                 self._sorter.done(node.key)

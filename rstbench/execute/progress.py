@@ -10,6 +10,7 @@ from typing import Self
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 from rich.text import Text
 
 from rstbench.nodes import Node
@@ -108,7 +109,7 @@ class _Rate(ProgressColumn):
             text = f"{task.speed:.1f} {task.fields.get('unit', '')}/s"
             if task.time_remaining is not None:
                 text += f", {duration(task.time_remaining)} left"
-        return Text(text, style="dim")
+        return Text(text, style="dim", no_wrap=True)
 
 
 class Bars:
@@ -117,9 +118,15 @@ class Bars:
     def __init__(self, nodes: Mapping[str, Node], console: Console) -> None:
         self._pace = _Pace(nodes)
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(30), TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(), _Rate(), console=console,
-        )  # fmt: skip
+            # Long titles give way, numbers do not.
+            TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True)),
+            BarColumn(16),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            _Rate(),
+            console=console,
+            expand=True,
+        )
         self._whole = self._progress.add_task(f"0 of {len(nodes)} nodes", total=1.0, left=" ")
         self._tasks: dict[str, TaskID] = {}
 

@@ -55,8 +55,11 @@ def work(pipe: Connection, root: Path, data_dir: Path | None, device: str | None
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # Where the parent is gone there is nobody to answer.
     with contextlib.suppress(_Stopped, EOFError, BrokenPipeError, ConnectionResetError):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})  # the parent held them back
-        _serve(pipe, root, data_dir, device, stop)
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})  # the parent held them back
+            _serve(pipe, root, data_dir, device, stop)
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending; nothing is left to interrupt
 
 
 def _serve(pipe: Connection, root: Path, data_dir: Path | None, device: str | None, stop: _Stop) -> None:

@@ -99,10 +99,11 @@ def substituted(plan: Plan) -> list[str]:
     """What the profile runs in place of the suite's own setting, as clauses; empty if nothing."""
     paper, run = plan.suite.paper, plan.suite.run
     clauses: list[str] = []
-    for flag, names, before, after in (
-        ("substitute:data", run.matrix.dataset, paper.datasets, run.datasets),
-        ("substitute:network", run.matrix.network, paper.networks, run.networks),
+    for flag, axis, before, after in (
+        ("substitute:data", "dataset", paper.datasets, run.datasets),
+        ("substitute:network", "network", paper.networks, run.networks),
     ):
+        names = dict.fromkeys(cell.columns[axis] for cell in plan.cells)
         if _flagged(plan, flag):
             changed = [n for n in names if n in before and before[n] != after[n]]
             # The same source cut otherwise has the same label.
@@ -118,9 +119,10 @@ def substituted(plan: Plan) -> list[str]:
         clauses.append(f"settings of the attack {', '.join(dict.fromkeys(attacks))}")
     if _flagged(plan, "substitute:seeds"):
         clauses.append(f"seeds {' '.join(map(str, run.seeds))} for {' '.join(map(str, paper.seeds))}")
-    known = {"data", "network", "schedule", "attack", "seeds"}
-    others = {flag.partition(":")[2] for cell in plan.cells for flag in cell.substitutes} - known
-    return clauses + sorted(others)
+    defenses = [cell.columns["defense"] for cell in plan.cells if "substitute:defense" in cell.substitutes]
+    if defenses:
+        clauses.append(f"settings of the defense {', '.join(dict.fromkeys(defenses))}")
+    return clauses
 
 
 def _flagged(plan: Plan, flag: str) -> bool:
@@ -166,6 +168,7 @@ _LEGEND = {
     "substitute:data": "another data set than the suite's own setting",
     "substitute:network": "another network, or another width",
     "substitute:schedule": "another training or search schedule",
+    "substitute:defense": "other settings of the defense, such as its ratios",
     "substitute:attack": "other settings of the attack, or fewer test images",
     "substitute:seeds": "other seeds",
 }

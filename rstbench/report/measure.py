@@ -1,7 +1,7 @@
 """From stored predictions to accuracies.
 
 The score of an image under one seed is the mean over sources of the probability-weighted mean over members of
-[prediction == label]: for a random switch whose adversary draws a member as the defense does, that is exactly the
+[prediction == label]: for a random switch whose adversary draws its source uniformly, that is exactly the
 expected accuracy, diagonal included. Ours is the mean over images, then over seeds.
 """
 

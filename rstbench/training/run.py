@@ -187,16 +187,25 @@ class Run:
             epoch_ends = within == steps_per_epoch - 1
             if epoch_ends or state.step % 50 == 0:
                 self._check_finite(loss_sum, state.step)
-            progress(state.step, total, f"epoch {epoch + 1}/{spec.epochs}{remark}")
             if epoch_ends:
                 self._end_of_epoch(epoch, float(loss_sum) / steps_per_epoch, data, state)
                 loss_sum.zero_()
-            if epoch_ends or time.monotonic() - last_save > save_every_s:
-                state.loss_sum = float(loss_sum)
-                checkpoints.save(pack_state(state, self.subject, self.optimiser))
+            try:
+                progress(state.step, total, f"epoch {epoch + 1}/{spec.epochs}{remark}")
+                due = epoch_ends or time.monotonic() - last_save > save_every_s
+            except BaseException:
+                # Progress raises where the run is to stop: what was done since the last save is kept.
+                self._save(state, loss_sum, checkpoints)
+                raise
+            if due:
+                self._save(state, loss_sum, checkpoints)
                 last_save = time.monotonic()
         self.subject.refresh()
         return Outcome(self.subject.snapshot(), state.best, state.best_epoch, state.best_accuracy, state.history)
+
+    def _save(self, state: RunState, loss_sum: Tensor, checkpoints: Checkpoints) -> None:
+        state.loss_sum = float(loss_sum)
+        checkpoints.save(pack_state(state, self.subject, self.optimiser))
 
     def _check_finite(self, loss_sum: Tensor, step: int) -> None:
         # The variables too: the last step of a run can spoil them after a finite loss.

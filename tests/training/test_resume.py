@@ -32,10 +32,10 @@ def test_a_run_killed_after_any_step_ends_with_the_same_bits(kind: str, changes:
         memory = Memory()
         with pytest.raises(Killed):
             run(spec, kind).train(data(), memory, Notes(kill_at), save_every_s=0)
-        assert memory.saves == kill_at - 1
+        assert memory.saves == kill_at  # the step at which it was stopped included
         notes = Notes()
         outcome = run(spec, kind).train(data(), memory, notes, save_every_s=0)
-        assert notes.told[0][0] == kill_at  # went on from the step that was saved last, and did not start over
+        assert [told[0] for told in notes.told] == list(range(kill_at + 1, STEPS + 1))  # and did not start over
         assert same(outcome, undisturbed), f"killed at step {kill_at}"
 
 
@@ -111,7 +111,7 @@ def _restore(state: bytes) -> None:
 
 def test_a_changed_step_is_noticed() -> None:
     state = _saved()
-    at = state.index(b'\\"step\\": 5') + len(b'\\"step\\": ')
+    at = state.index(b'\\"step\\": 6') + len(b'\\"step\\": ')
     _restore(state)
     with pytest.raises(UnusableState, match="damaged"):
         _restore(state[:at] + b"4" + state[at + 1 :])
