@@ -300,7 +300,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tiny: Plan, done: Bench, tmp_pat
         run_node(node, first, dies)
     assert not first.store.has(node.key)
     saved = first.store.read_partial(node.key, "state.safetensors")
-    assert (saved is not None) == (kind == "search")  # one epoch of the dense run is over before anything is saved
+    assert saved is not None  # the step at which it was stopped included
 
     seen: list[float] = []
     resumed = run_node(node, bench(root), lambda step, total, note: seen.append(step))
