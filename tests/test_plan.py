@@ -50,10 +50,10 @@ af3ca0b983170ca9561b65d75e78842e predict pgd20 on preact_resnet18 on cifar10, se
 """,
     "smoke": """
 5a9650e3e4c85fbaf46da1387cb24519 data digits
-aa6e747ef06a21b5bf518e3e832f36ba train dense (adversarial) preact_resnet10-w0.25 on digits, seed 0
-017478e55c2fa6ab13fd4e998b22ed33 search 5 % preact_resnet10-w0.25 on digits, seed 0
-5c40ddc742137a28d4822ad7023b218e craft ensemble on wide_resnet10-w0.15 on digits20, seed 0
-48875c71833b30408128fed754ccda44 predict clean on preact_resnet10-w0.25 on digits, seed 0: clean to dense
+7893cb52af544ffe74bf0deb70a76506 train dense (adversarial) preact_resnet10-w0.25 on digits, seed 0
+81701b9d636fdc911d1d74c602c5a9f6 search 5 % preact_resnet10-w0.25 on digits, seed 0
+fdaa6df7e3ce327b71add03d0602d48f craft ensemble on wide_resnet10-w0.15 on digits20, seed 0
+ef187d54697cfb076f3fcdd65619baac predict clean on preact_resnet10-w0.25 on digits, seed 0: clean to dense
 """,
 }
 

@@ -43,6 +43,16 @@ def test_digits_are_cut_and_scaled() -> None:
     assert "20% test" in arrays.notes[0]
 
 
+def test_digits_without_the_file_come_through_scikit_learn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Elsewhere:
+        def locate_file(self, path: str) -> Path:
+            return tmp_path / path
+
+    expected = fingerprint(load(DIGITS))
+    monkeypatch.setattr("rstbench.data.digits.distribution", lambda name: Elsewhere())
+    assert fingerprint(load(DIGITS)) == expected
+
+
 def test_digits20_adds_every_image_turned_on_its_own_side() -> None:
     base, both = load(DIGITS), load(DatasetSpec(source="digits20"))
     assert both.classes == 20
