@@ -263,7 +263,7 @@ def test_columns_are_the_papers_and_run_columns_ours() -> None:
         "metric": "robust_acc",
         "variant": "",
     }
-    assert cell.run == {"run_dataset": "digits", "run_network": "preact_resnet10-w0.25", "run_eps": "24"}
+    assert cell.run == {"run_dataset": "digits", "run_network": "preact_resnet10-w0.25", "run_eps": "16"}
     assert cell.substitutes == tuple(
         f"substitute:{what}" for what in ("data", "network", "attack", "schedule", "seeds")
     )
