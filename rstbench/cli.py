@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rstbench import __version__
-from rstbench.errors import RstbenchError
+from rstbench.errors import DataError, RstbenchError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -121,7 +121,10 @@ def plan(
 
     request = _request(suites, profile, store, data_dir, seed, only)
     opened = Store(request.store)
-    plans = session.plans_of(request, opened)
+    absent: list[DataError] = []
+    plans = session.plans_of(request, opened, absent=absent)
+    for error in absent:
+        typer.echo(f"planned with the published numbers of images, because {error}", err=True)
     if format == "json":
         typer.echo(as_json(plans, merge_nodes(plans), opened))
     else:

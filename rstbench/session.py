@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import Console
 
 from rstbench import estimate
-from rstbench.data.sources import DataFacts, facts
-from rstbench.errors import DeviceError, RunError, SpecError, StoreError
+from rstbench.data.sources import DataFacts, facts, locate, published_facts
+from rstbench.errors import DataError, DeviceError, RunError, SpecError, StoreError
 from rstbench.execute.local import Outcome, Settings, execute
 from rstbench.execute.progress import duration, observer
 from rstbench.nodes import Node
@@ -34,10 +34,11 @@ class Request:
     only: Mapping[str, str] | None = None
 
 
-def plans_of(request: Request, store: Store, create: bool = False) -> list[Plan]:
+def plans_of(request: Request, store: Store, create: bool = False, absent: list[DataError] | None = None) -> list[Plan]:
     """Load, check and plan every suite. Raises `SpecError` or `DataError` before any work is done.
 
     create: make the store if it is not there, so that it remembers the facts of data sets that are read now.
+    absent: if given, a data set that is not there is planned with its published facts, and its error is added here.
     """
     suites = [load_suite(path, request.profile) for path in request.suites]
     if request.seeds:
@@ -57,8 +58,19 @@ def plans_of(request: Request, store: Store, create: bool = False) -> list[Plan]
     for suite in suites:
         for spec in needed_data(suite.run.matrix.dataset, suite.run.datasets, request.only or {}):
             if spec not in known:
-                known[spec] = facts(spec, request.data_dir, cache)
+                known[spec] = _facts(spec, request.data_dir, cache, absent)
     return [plan(suite, known, request.only) for suite in suites]
+
+
+def _facts(spec: DatasetSpec, data_dir: Path | None, cache: Path | None, absent: list[DataError] | None) -> DataFacts:
+    try:
+        return facts(spec, data_dir, cache)
+    except DataError as error:
+        published = published_facts(spec)
+        if absent is None or published is None or locate(spec, data_dir) is not None:
+            raise
+        absent.append(error)
+        return published
 
 
 def needed_data(
@@ -75,13 +87,18 @@ def run(request: Request, settings: Settings, out: Path | None, console: Console
     was bad input. Raises errors of the `RstbenchError` tree, and `KeyboardInterrupt` after cleaning up.
     """
     store = Store(request.store)
-    plans = plans_of(request, store, create=True)
+    # What the paper's setting costs can be said before anybody has fetched the data.
+    absent: list[DataError] = []
+    may_only_show = request.profile == "paper" and settings.device is None
+    plans = plans_of(request, store, create=not may_only_show, absent=absent if may_only_show else None)
     nodes = merge_nodes(plans)
     missing = {key: node for key, node in nodes.items() if not store.has(key)}
+    if missing and may_only_show:
+        _require_gpu(plans, store, console)
+    if absent:
+        raise absent[0]
     if missing:
         store.prepare()
-        if request.profile == "paper" and settings.device is None:
-            _require_gpu(plans, store, console)
     console.print(_opening(nodes, missing), highlight=False)
     with observer(missing, console) as watch:
         outcome = execute(nodes, store, settings, watch)

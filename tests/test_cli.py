@@ -283,25 +283,36 @@ def test_bad_data(
 
 def test_missing_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path, changed(TINY, ("source: digits", "source: cifar10")))
-    message = refused(monkeypatch, capfd, "run", path, "--data-dir", tmp_path / "nowhere")
+    message = refused(monkeypatch, capfd, "run", path, "--device", "cpu", "--data-dir", tmp_path / "nowhere")
     assert len(message.splitlines()) == 1
     for words in (str(tmp_path / "nowhere" / "cifar10.npz"), "rstbench data download cifar10", "--data-dir"):
         assert words in message
 
 
-def test_profile_paper_without_a_gpu(
+def test_absent_data_can_be_planned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path, changed(TINY, ("source: digits", "source: cifar10")))
+    assert main(monkeypatch, "plan", path, "--format", "json", "--data-dir", tmp_path / "nowhere") == 0
+    out, err = capfd.readouterr()
+    assert not any(node["stored"] for node in json.loads(out)["nodes"])
+    assert err.startswith("planned with the published numbers of images, because CIFAR-10 was not found")
+
+
+@pytest.mark.parametrize("absent", [False, True])
+def test_profile_paper_without_a_gpu(
+    absent: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    path = written(tmp_path, ARRAYS)
+    path = written(tmp_path, changed(TINY, ("source: digits", "source: cifar10")) if absent else ARRAYS)
     code = main(monkeypatch, "run", path, "--data-dir", toy(tmp_path / "data"))
     out, err = capfd.readouterr()
     assert code == 2
     assert "tiny (paper)" in out and "GPU-hours" in out
     assert err.startswith("rstbench: profile paper needs a GPU") and "--profile desk fits" in err
-    assert not Path("results").exists()
+    assert not Path("results").exists() and not Path(".rstbench").exists()
 
 
 def test_the_store_is_no_store(

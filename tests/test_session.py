@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rstbench import session
+from rstbench import estimate, session
+from rstbench.data.sources import ABSENT
 from rstbench.errors import DataError, SpecError
 from rstbench.execute.local import Failure, Outcome, Settings
 from rstbench.nodes import Node
@@ -133,6 +134,28 @@ def test_faults_of_a_suite_come_before_its_data(tmp_path: Path) -> None:
         plans_of(request_of(missing, bad, data_dir=tmp_path), Store(Path("store")))
     with pytest.raises(DataError, match="CIFAR-10 was not found"):
         plans_of(request_of(missing, data_dir=tmp_path), Store(Path("store")))
+
+
+def test_absent_data_can_be_planned_but_not_run(tmp_path: Path) -> None:
+    suite = written(tmp_path, changed(TINY, ("source: digits", "source: cifar10")))
+    request = request_of(suite, data_dir=tmp_path)
+    absent: list[DataError] = []
+    (plan,) = plans_of(request, Store(request.store), absent=absent)
+    (error,) = absent
+    assert "CIFAR-10 was not found" in str(error)
+    (data,) = [node for node in plan.nodes.values() if node.kind == "data"]
+    assert data.spec["fingerprint"] == ABSENT  # so no key is that of a stored value
+    assert estimate.left(plan.nodes, Store(request.store)).flop > 0
+    with pytest.raises(DataError, match="CIFAR-10 was not found"):
+        run(request, CPU, tmp_path / "out", Console(quiet=True))
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_data_are_not_taken_for_absent(tmp_path: Path) -> None:
+    (tmp_path / "cifar10.npz").write_bytes(b"no archive")
+    suite = written(tmp_path, changed(TINY, ("source: digits", "source: cifar10")))
+    with pytest.raises(DataError, match=r"cifar10\.npz"):
+        plans_of(request_of(suite, data_dir=tmp_path), Store(Path("store")), absent=[])
 
 
 def test_only_needed_data_are_read(tmp_path: Path) -> None:

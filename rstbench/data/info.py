@@ -20,6 +20,8 @@ class SourceInfo:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     note: str
+    samples: tuple[int, int] | None = None
+    """Published numbers of training and test images."""
 
     def normalisation(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation with exactly `channels` values each."""
@@ -44,19 +46,22 @@ INFO: dict[str, SourceInfo] = {
         "the digits upright (classes 0-9) and turned by a quarter (10-19); normalised as digits",
     ),
     "cifar10": SourceInfo(
-        "CIFAR-10", 10, 3, 32, _CIFAR_MEAN, _CIFAR_STD, "normalisation of the paper's authors",
+        "CIFAR-10", 10, 3, 32, _CIFAR_MEAN, _CIFAR_STD, "normalisation of the paper's authors", (50_000, 10_000),
     ),
     "cifar100": SourceInfo(
         "CIFAR-100", 100, 3, 32, _CIFAR_MEAN, _CIFAR_STD,
-        "normalised by CIFAR-10's statistics, as the paper's authors do",
+        "normalised by CIFAR-10's statistics, as the paper's authors do", (50_000, 10_000),
     ),
     "svhn": SourceInfo(
         "SVHN", 10, 3, 32, _HALF, _HALF, "cropped digits, without the `extra` part; normalised .5/.5 by the authors",
+        (73_257, 26_032),
     ),
-    "mnist": SourceInfo("MNIST", 10, 1, 28, (0.1307,), (0.3081,), "mean and deviation of its training images"),
+    "mnist": SourceInfo(
+        "MNIST", 10, 1, 28, (0.1307,), (0.3081,), "mean and deviation of its training images", (60_000, 10_000),
+    ),
     "imagenet": SourceInfo(
         "ImageNet", 1000, 3, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225),
-        "folders imagenet/train/WNID and imagenet/val/WNID; `image_size` changes the 224 pixels",
+        "folders imagenet/train/WNID and imagenet/val/WNID; `image_size` changes the 224 pixels", (1_281_167, 50_000),
     ),
     "folder": SourceInfo(
         "folder of images", None, None, None, _HALF, _HALF, "one folder per class; normalised .5/.5 in every channel",

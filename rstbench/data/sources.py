@@ -14,6 +14,7 @@ from rstbench.errors import DataError, SpecError
 from rstbench.spec.models import DatasetSpec
 
 __all__ = [
+    "ABSENT",
     "DATA_ENV",
     "DEFAULT_DATA_DIR",
     "Arrays",
@@ -24,6 +25,7 @@ __all__ = [
     "fingerprint",
     "load",
     "locate",
+    "published_facts",
     "split",
     "stratified_subset",
 ]
@@ -121,6 +123,24 @@ def facts(spec: DatasetSpec, data_dir: Path | None = None, cache: Path | None = 
     if cache is not None and remembered.stamp(spec, path) == before:
         remembered.remember(cache, key, before, found)
     return found
+
+
+ABSENT = "absent"
+"""In place of the fingerprint of data that are not there."""
+
+
+def published_facts(spec: DatasetSpec) -> DataFacts | None:
+    """Facts of a data set that is not at hand, from its publication; None where only the data tell.
+
+    Enough to estimate what a run would cost. Its fingerprint is `ABSENT`, so no key of a plan made with it is that of
+    a stored value.
+    """
+    info = INFO[spec.source]
+    if info.samples is None or info.classes is None or info.channels is None or info.size is None:
+        return None
+    mean, std = info.normalisation(info.channels)
+    size = spec.image_size or info.size
+    return DataFacts(ABSENT, info.classes, info.channels, size, *info.samples, (), mean, std)
 
 
 def _missing(spec: DatasetSpec, directory: Path) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from rstbench.data import sources, standard
 from rstbench.data.info import INFO
-from rstbench.data.sources import DATA_ENV, download, facts, fingerprint, load, locate
+from rstbench.data.sources import ABSENT, DATA_ENV, download, facts, fingerprint, load, locate, published_facts
 from rstbench.errors import DataError, SpecError
 from rstbench.spec.models import SOURCES, DatasetSpec
 from tests.data.made import Members, members
@@ -220,3 +220,14 @@ def test_real_cifar(source: str) -> None:
     train, validation = sources.split(arrays.train_labels, 0.02, 0)
     assert len(validation) == 1000 and len(set(np.bincount(arrays.train_labels[validation]))) == 1
     assert len(train) == 49_000
+
+
+def test_published_facts_are_those_of_the_real_data(cifar10_dir: Path) -> None:
+    spec = DatasetSpec(source="cifar10")
+    published, real = published_facts(spec), facts(spec, cifar10_dir)
+    assert published is not None and published.fingerprint == ABSENT
+    assert replace(published, fingerprint=real.fingerprint, notes=real.notes) == real
+
+
+def test_only_the_data_tell_what_a_folder_holds() -> None:
+    assert published_facts(DatasetSpec(source="folder", name="mine", image_size=32)) is None
