@@ -13,13 +13,15 @@ from rstbench.store import Store
 DETAILS = (
     *KEY, "seed", "accuracy", "n", "interval",
     "linf", "l2", "checkpoint", "best_epoch", "best_validation_accuracy",
-    "network_seconds", "attack_seconds", "predict_seconds", "network_keys", "attack_keys", "predict_keys", "notes",
+    "network_seconds", "attack_seconds", "predict_seconds", "network_keys", "attack_keys", "predict_keys",
+    "data_fingerprint", "notes",
 )  # fmt: skip
 """The columns of details.csv.
 
 accuracy: of this seed, percent. interval: the kind of the table's interval. linf (in units of 1/255) and l2: mean
 distances of the adversarial images. best_epoch, best_validation_accuracy (percent) and network_keys: one for each
 member, in order. Seconds: wall time of the nodes behind the row; nodes that rows share count in each of them.
+data_fingerprint: SHA-256 of the images and labels behind the row.
 """
 
 TRANSFER = (*KEY, "source", "member", "accuracy", "n", "seeds")
@@ -57,6 +59,7 @@ def details(plan: Plan, store: Store, results: Sequence[CellResult] | None = Non
                     **_seconds(nodes, records),
                     "attack_keys": _short(crafted),
                     "predict_keys": _short(predictions),
+                    "data_fingerprint": " ".join(n.spec["fingerprint"] for n in nodes.values() if n.kind == "data"),
                     "notes": "; ".join(_notes(nodes, records)),
                 }
             )

@@ -178,6 +178,8 @@ def test_details_of_a_cell(tmp_path: Path) -> None:
     assert len(frame) == 18  # six cells, three seeds
     row = frame[(frame["defense"] == "pair") & (frame["attack"] == "pgd20")].iloc[1]
     assert (row["seed"], row["interval"], row["notes"]) == ("1", "t over seeds", "restored from JPEG")
+    (data,) = [node for node in plan.nodes.values() if node.kind == "data"]
+    assert row["data_fingerprint"] == data.spec["fingerprint"]
     assert (row["linf"], row["l2"]) == ("8.000", "0.5000")
     assert (row["best_epoch"], row["best_validation_accuracy"]) == ("5 5", "41.50 41.50")
     assert (row["network_seconds"], row["attack_seconds"], row["predict_seconds"]) == ("4.0", "4.0", "8.0")
