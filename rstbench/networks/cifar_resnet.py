@@ -9,8 +9,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rstbench.networks.layers import Classifier, Normalise, batch_norm, conv1x1, conv3x3, scaled
-from rstbench.networks.spec import ModelSpec
+from rstbench.networks.layers import Classifier, Normalise, batch_norm, conv1x1, conv3x3
+from rstbench.networks.spec import ModelSpec, scaled
 
 
 class BasicBlock(nn.Module):

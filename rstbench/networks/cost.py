@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from rstbench.networks.spec import ModelSpec
+from rstbench.networks.spec import ModelSpec, scaled
 
 # Multiply-accumulates of torchvision's ResNets on images of 224 x 224 pixels, as torchvision publishes them.
 _IMAGENET_MACS = {"resnet18": 1.814e9, "resnet50": 4.089e9, "resnet101": 7.801e9}
@@ -20,18 +19,13 @@ class _Shape:
     blocks: int
 
 
-def _scaled(channels: int, width: float) -> int:
-    # The rule of networks.layers.scaled; that module imports torch.
-    return max(4, 4 * math.floor(channels * width / 4 + 0.5))
-
-
 def _shape(spec: ModelSpec) -> _Shape:
     if spec.family.startswith("wide_resnet"):
         widen = 10 * spec.width
-        wide = [_scaled(channels, widen) for channels in (16, 32, 64)]
+        wide = [scaled(channels, widen) for channels in (16, 32, 64)]
         depth = int(spec.family.removeprefix("wide_resnet"))
-        return _Shape(_scaled(16, min(1.0, widen)), tuple(zip(wide, (1, 2, 2), strict=True)), (depth - 4) // 6)
-    base = [_scaled(channels, spec.width) for channels in (64, 128, 256, 512)]
+        return _Shape(scaled(16, min(1.0, widen)), tuple(zip(wide, (1, 2, 2), strict=True)), (depth - 4) // 6)
+    base = [scaled(channels, spec.width) for channels in (64, 128, 256, 512)]
     return _Shape(base[0], tuple(zip(base, (1, 2, 2, 2), strict=True)), 1 if spec.family.endswith("10") else 2)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -47,11 +45,6 @@ class Classifier(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input).flatten(1)
-
-
-def scaled(channels: int, width: float) -> int:
-    """`channels` times `width`, to the nearest multiple of 4 (halves up), at least 4."""
-    return max(4, 4 * math.floor(channels * width / 4 + 0.5))
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:

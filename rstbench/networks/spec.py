@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -35,3 +36,8 @@ class ModelSpec(Spec):
             if len(getattr(self, field)) != self.channels:
                 raise ValueError(f"{field} has {len(getattr(self, field))} values for {self.channels} channels")
         return self
+
+
+def scaled(channels: int, width: float) -> int:
+    """`channels` times `width`, to the nearest multiple of 4 (halves up), at least 4."""
+    return max(4, 4 * math.floor(channels * width / 4 + 0.5))

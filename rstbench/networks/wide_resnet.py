@@ -6,9 +6,8 @@ is WRN-34-1. The stem has 16 channels at every published widen factor, and only 
 
 from __future__ import annotations
 
-from rstbench.networks.layers import scaled
 from rstbench.networks.preact import PreActStages
-from rstbench.networks.spec import ModelSpec
+from rstbench.networks.spec import ModelSpec, scaled
 
 _WIDEN = 10
 

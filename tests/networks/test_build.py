@@ -8,7 +8,7 @@ from torch.nn import functional
 from rstbench.errors import SpecError
 from rstbench.networks import build
 from rstbench.networks.init import initialise
-from rstbench.networks.layers import scaled
+from rstbench.networks.spec import scaled
 from rstbench.spec.models import FAMILIES
 from tests.networks.specs import digits, spec
 
