@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rstbench.attacks.draws import Draws
+from rstbench.attacks.found import Found
 from rstbench.attacks.threat import Threat, ascend, project, random_start
 from rstbench.defenses.view import View
 
@@ -21,17 +23,17 @@ def pgd(
     labels: Tensor,
     *,
     threat: Threat,
-    generator: torch.Generator,
+    draws: Draws,
     step_size: float,
     steps: int,
     restarts: int = 1,
     start: str = "uniform",
     stop: str = "never",
-) -> Tensor:
-    """Adversarial images of the same shape as `inputs`, within `threat` and [0, 1].
+) -> Found:
+    """Adversarial images of the same shape as `inputs`, within `threat` and [0, 1], and the losses of the last restart.
 
     inputs: float32 (N, C, H, W) in [0, 1]; labels: int64 (N,); step_size in units of the pixel range;
-    generator: a CPU generator, from which only the starts are drawn.
+    draws: of which only the starts are drawn.
     start: "uniform" in the ball, or "zero". stop: "never" takes every step with every image; "source_fooled"
     leaves an image where the view first misclassifies it. Of several restarts, the image of the highest loss is kept,
     which with many classes may be one that fools nobody while another does (authors' code).
@@ -41,39 +43,43 @@ def pgd(
     rounding of another batch size: it would not have been stepped again.
     """
     best: Tensor | None = None
-    best_loss = torch.empty(0)
+    best_loss = losses = torch.empty(0)
     for _ in range(restarts):
-        images = random_start(inputs, threat, generator) if start == "uniform" else inputs.clone()
-        images = _ascent(view, images, inputs, labels, threat, step_size, steps, stop)
+        images = random_start(inputs, threat, draws) if start == "uniform" else inputs.clone()
+        images, losses = _ascent(view, images, inputs, labels, threat, step_size, steps, stop)
         if restarts == 1:
-            return images
+            return Found(images, losses)
         loss = view.step(images, labels, cross_entropy).loss
         if best is None:
             best, best_loss = images, loss
         else:
             better = loss > best_loss
             best[better], best_loss[better] = images[better], loss[better]
-    return inputs.clone() if best is None else best
+    return Found(inputs.clone() if best is None else best, losses)
 
 
 def _ascent(
     view: View, images: Tensor, clean: Tensor, labels: Tensor, threat: Threat, step_size: float, steps: int, stop: str
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
+    """The images after all steps, and the losses (steps, N) before each; NaN where an image had stopped."""
+    losses = torch.full((steps, len(images)), torch.nan, device=images.device)
     if stop == "never":
-        for _ in range(steps):
-            gradient = view.step(images, labels, cross_entropy).gradient
-            images = project(ascend(images, gradient, step_size, threat), clean, threat)
-        return images
+        for number in range(steps):
+            step = view.step(images, labels, cross_entropy)
+            losses[number] = step.loss
+            images = project(ascend(images, step.gradient, step_size, threat), clean, threat)
+        return images, losses
     result = images.clone()
     rows = torch.arange(len(images), device=images.device)
-    for _ in range(steps):
+    for number in range(steps):
         step = view.step(images, labels, cross_entropy)
+        losses[number, rows] = step.loss
         standing = step.standing
         if not bool(standing.all()):
             result[rows] = images
             rows, images, clean, labels = rows[standing], images[standing], clean[standing], labels[standing]
             if len(rows) == 0:
-                return result
+                return result, losses
         images = project(ascend(images, step.gradient[standing], step_size, threat), clean, threat)
     result[rows] = images
-    return result
+    return result, losses

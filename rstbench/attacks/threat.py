@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rstbench.attacks.draws import Draws
+
 
 @dataclass(frozen=True)
 class Threat:
@@ -53,21 +55,20 @@ def ascend(images: Tensor, gradient: Tensor, step_size: float, threat: Threat) -
     return images + step_size * direction / _flat_norm(direction).clamp_min(1e-12)
 
 
-def random_start(clean: Tensor, threat: Threat, generator: torch.Generator) -> Tensor:
-    """A uniform point of the ball around each clean image, clipped to [0, 1].
+def random_start(clean: Tensor, threat: Threat, draws: Draws) -> Tensor:
+    """A uniform point of the ball around each clean image (N, C, H, W), clipped to [0, 1]; of one draw for each image.
 
-    Drawn on the CPU, so that the start is the same on every device. L2: a Gaussian direction, and a radius whose
-    d-th power is uniform.
+    L2: a Gaussian direction, and a radius whose d-th power is uniform.
     """
-    shape = clean.shape
+    shape = clean.shape[1:]
     if threat.norm == "linf":
-        noise = (torch.rand(shape, generator=generator, dtype=clean.dtype) * 2 - 1) * threat.epsilon
+        noise = (draws.uniform(shape) * 2 - 1) * threat.epsilon
     else:
-        noise = torch.randn(shape, generator=generator, dtype=clean.dtype)
-        radius = torch.rand(shape[0], generator=generator, dtype=torch.float64) ** (1.0 / math.prod(shape[1:]))
+        noise = draws.normal(shape)
+        radius = draws.uniform(()).double() ** (1.0 / math.prod(shape))
         noise = noise / _flat_norm(noise).clamp_min(1e-12)
-        noise = noise * (threat.epsilon * radius).to(clean.dtype).view(-1, *([1] * (clean.dim() - 1)))
-    return (clean + noise.to(clean.device)).clamp(0.0, 1.0)
+        noise = noise * (threat.epsilon * radius).float().view(-1, *([1] * len(shape)))
+    return (clean + noise.to(clean.device, clean.dtype)).clamp(0.0, 1.0)
 
 
 def distances(images: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:

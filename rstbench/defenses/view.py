@@ -41,13 +41,19 @@ class View(Protocol):
 def input_gradient(
     forward: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, criterion: Criterion
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One forward and one backward pass, to the images only: (gradient, loss, logits), all detached."""
+    """One forward and one backward pass, to the images only: (gradient, loss, logits), all detached.
+
+    The gradient is zero where the answer does not depend on the images: a broken defense, but not an error.
+    """
     with torch.enable_grad():
         leaf = images.detach().requires_grad_(True)
         logits = forward(leaf)
         loss = criterion(logits, labels)
-        (gradient,) = torch.autograd.grad(loss.sum(), leaf)
-    return gradient, loss.detach(), logits.detach()
+        if loss.requires_grad:
+            (gradient,) = torch.autograd.grad(loss.sum(), leaf, allow_unused=True, materialize_grads=True)
+        else:
+            gradient = torch.zeros_like(leaf)
+    return gradient.detach(), loss.detach(), logits.detach()
 
 
 class CallableView:

@@ -5,6 +5,7 @@ A fixed member is `defenses.view.CallableView(member)`. Each view composes with 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -19,16 +20,18 @@ class ExpectationView:
     """EOT: gradient of the expected loss over the members, exactly (all K members, weighted by probability).
 
     The paper says that the gradient is averaged over all members; the mean of the members' gradients *is* the
-    gradient of their mean loss, so nothing is left open here. Logits, where an attack asks for them, are the log of the
-    expected probabilities.
+    gradient of their mean loss. With `unit_gradients` every member's gradient is first scaled to unit L2 length for
+    each image, the other way to read it: a member that is sure of itself, whose gradient all but vanishes, then counts
+    no less. Logits, where an attack asks for them, are the log of the expected probabilities.
     """
 
-    def __init__(self, members: Sequence[Member], probabilities: Sequence[float]) -> None:
+    def __init__(self, members: Sequence[Member], probabilities: Sequence[float], unit_gradients: bool = False) -> None:
+        self._unit_gradients = unit_gradients
         # A member that is never drawn neither counts as standing nor costs a pass.
         self._members = [pair for pair in zip(members, probabilities, strict=True) if pair[1] > 0]
 
     def logits(self, images: Tensor) -> Tensor:
-        return torch.stack([p * m(images).softmax(1) for m, p in self._members]).sum(0).clamp_min(1e-30).log()
+        return _log_expected(self._members, images)
 
     def step(self, images: Tensor, labels: Tensor, criterion: Criterion) -> Step:
         gradient = torch.zeros_like(images)
@@ -37,10 +40,25 @@ class ExpectationView:
         for member, probability in self._members:
             # One member at a time: memory stays that of one network.
             member_gradient, member_loss, logits = input_gradient(member, images, labels, criterion)
-            gradient += probability * member_gradient
+            gradient += probability * (_unit(member_gradient) if self._unit_gradients else member_gradient)
             loss += probability * member_loss
             standing |= logits.argmax(1) == labels
         return Step(gradient, loss, standing)
+
+
+def _unit(gradient: Tensor) -> Tensor:
+    # Scaled by its largest entry first: the squares of a vanishing gradient would underflow.
+    shape = (-1, *([1] * (gradient.dim() - 1)))
+    largest = gradient.flatten(1).abs().amax(dim=1).view(shape)
+    scaled = gradient / largest.clamp_min(torch.finfo(gradient.dtype).tiny)
+    length: Tensor = torch.linalg.vector_norm(scaled.flatten(1), dim=1)
+    return scaled / length.view(shape).clamp_min(1e-12)
+
+
+def _log_expected(pairs: Sequence[tuple[Member, float]], images: Tensor) -> Tensor:
+    # The log of the expected probabilities, of logarithms: where every member is sure, probabilities underflow, and
+    # their logarithms and gradients would be lost.
+    return torch.stack([math.log(p) + m(images).log_softmax(1) for m, p in pairs]).logsumexp(0)
 
 
 class EnsembleView(CallableView):
@@ -56,7 +74,28 @@ class EnsembleView(CallableView):
         def logits(images: Tensor) -> Tensor:
             return torch.stack([p * m(images) for m, p in pairs]).sum(0)
 
-        def log_probabilities(images: Tensor) -> Tensor:
-            return torch.stack([p * m(images).softmax(1) for m, p in pairs]).sum(0).clamp_min(1e-30).log()
+        super().__init__(logits if average == "logits" else lambda images: _log_expected(pairs, images))
 
-        super().__init__(logits if average == "logits" else log_probabilities)
+
+class SwitchView(CallableView):
+    """The defense as it is queried: every image of every query meets a member of its own, drawn afresh.
+
+    An adversary that knows nothing of the switch sees this. generator: on the CPU; the answers depend on the order of
+    the queries, so this view is reproducible only as a whole. Members of probability zero are never asked.
+    """
+
+    def __init__(self, members: Sequence[Member], probabilities: Sequence[float], generator: torch.Generator) -> None:
+        pairs = [pair for pair in zip(members, probabilities, strict=True) if pair[1] > 0]
+        weights = torch.tensor([float(p) for _, p in pairs], dtype=torch.float64)
+
+        def logits(images: Tensor) -> Tensor:
+            drawn = torch.multinomial(weights, len(images), replacement=True, generator=generator).to(images.device)
+            parts, places = [], []
+            for number, (member, _) in enumerate(pairs):
+                rows = (drawn == number).nonzero().squeeze(1)
+                if len(rows):
+                    parts.append(member(images[rows]))
+                    places.append(rows)
+            return torch.cat(parts)[torch.cat(places).argsort()]
+
+        super().__init__(logits)

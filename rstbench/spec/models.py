@@ -1,4 +1,4 @@
-"""What a suite can ask of data, networks, searches and attacks: the leaves of the schema.
+"""What a suite can ask of data, networks, searches and defenses: leaves of the schema.
 
 Every field that changes bits of a result is here and so in the keys of the store. Defaults are the paper's
 setting (its text first, its authors' code where the text is silent); a comment names the source.
@@ -7,11 +7,12 @@ setting (its text first, its authors' code where the text is silent); a comment 
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import Field, model_validator
 
-from rstbench.spec.base import Count, LinfDistance, Name, NonNegative, Positive, Ratio, Seed, Spec, linf_text
+from rstbench.spec.base import Count, LinfDistance, Name, NonNegative, Positive, Ratio, Seed, Spec
+from rstbench.spec.foreign import ForeignSpec
 
 SOURCES = ("digits", "digits20", "cifar10", "cifar100", "svhn", "mnist", "imagenet", "folder", "arrays")
 FAMILIES = (
@@ -43,9 +44,12 @@ class DatasetSpec(Spec):
 
 
 class NetworkSpec(Spec):
-    """An architecture. Number of classes, image size and normalisation come from the data set."""
+    """An architecture. Number of classes, image size and normalisation come from the data set.
 
-    family: Literal[FAMILIES]  # type: ignore[valid-type]
+    family `external`: whatever architecture a defense of kind `model` brings with it; no other defense can use it.
+    """
+
+    family: Literal[*FAMILIES, "external"]  # type: ignore[valid-type]
     width: Annotated[float, Field(gt=0.0, le=4.0)] = Field(
         1.0, description="multiplier of every channel count; 1 is the family's published width"
     )
@@ -128,80 +132,6 @@ class SearchSpec(TrainingSpec):
     )
 
 
-class _Attack(Spec):
-    report_as: Name | None = Field(None, description="name in the table's `attack` column; default: the key")
-    variant: str = Field("", max_length=60, description="the table's `variant` column; empty: the paper's protocol")
-    headline: bool = Field(False, description="the row that rstbench stands behind; marked in tables")
-    samples: Count | None = Field(None, description="test images attacked (seeded choice); default: all")
-    batch: Count = Field(256, description="numerical batch, the last one padded")
-    engine: Engine = Engine()
-
-
-class CleanSpec(_Attack):
-    """No attack: natural accuracy."""
-
-    kind: Literal["clean"] = "clean"
-
-
-def _in_units_of_norm(value: Any, info: ValidationInfo) -> Any:
-    if value is None or "norm" not in info.data:  # a wrong norm is a fault of its own
-        return value
-    if info.data["norm"] == "linf":
-        return linf_text(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ValueError("an L2 distance is a number above 0, e.g. 0.5")
-    return float(value)
-
-
-NormDistance = Annotated[
-    str | float,
-    BeforeValidator(_in_units_of_norm),
-    Field(description='linf: text such as "8/255" or "0.03"; l2: a number', examples=["8/255", 0.5]),
-]
-"""A distance in the units of the `norm` field that stands before it: text for linf, a number for L2."""
-
-
-class PgdSpec(_Attack):
-    """Projected gradient descent (Madry et al. 2018) on the cross-entropy."""
-
-    kind: Literal["pgd"]
-    norm: Literal["linf", "l2"] = "linf"
-    epsilon: NormDistance = "8/255"
-    step_size: NormDistance | None = Field(
-        None,
-        description="default for linf: 2/255 at every epsilon on CIFAR (authors' code), epsilon / 4 on other data; "
-        "for l2: 2.5 epsilon / steps",
-    )
-    steps: Count = 20
-    restarts: Count = Field(1, description="the restart with the highest loss is kept")
-    start: Literal["uniform", "zero"] = "uniform"
-    stop: Literal["source_fooled", "never"] = Field(
-        "never", description="source_fooled (authors' code): a sample stops once its source misclassifies it"
-    )
-    view: Literal["member", "eot", "ensemble"] = Field(
-        "member", description="what the adversary of a switching defense differentiates"
-    )
-    average: Literal["logits", "probabilities"] = Field("logits", description="ensemble view only")
-
-    @model_validator(mode="after")
-    def _units(self) -> PgdSpec:
-        if isinstance(self.epsilon, str) != (self.norm == "linf"):  # left out: the default is l-infinity's
-            raise ValueError("`epsilon` has no default for norm l2; give a number, e.g. 0.5")
-        return self
-
-    def with_step_size(self, cifar: bool) -> PgdSpec:
-        """The same attack with its default step size written out; `cifar`: whether the data is CIFAR."""
-        if self.step_size is not None:
-            return self
-        if isinstance(self.epsilon, str):
-            step = Fraction(2, 255) if cifar else Fraction(self.epsilon) / 4
-            return self.model_copy(update={"step_size": f"{step.numerator}/{step.denominator}"})
-        return self.model_copy(update={"step_size": 2.5 * self.epsilon / self.steps})
-
-
-AttackSpec = Annotated[CleanSpec | PgdSpec, Field(discriminator="kind")]
-
-
 class DenseSpec(Spec):
     """A dense network, naturally or adversarially trained."""
 
@@ -250,4 +180,4 @@ class R2sSpec(_TicketFields):
         return self
 
 
-DefenseSpec = Annotated[DenseSpec | TicketDefenseSpec | R2sSpec, Field(discriminator="kind")]
+DefenseSpec = Annotated[DenseSpec | TicketDefenseSpec | R2sSpec | ForeignSpec, Field(discriminator="kind")]

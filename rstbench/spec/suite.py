@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from rstbench.spec.base import Name, Seed, Spec
-from rstbench.spec.models import AttackSpec, DatasetSpec, DefenseSpec, NetworkSpec, SearchSpec, TrainingSpec
+from rstbench.spec.derived import AttackSpec
+from rstbench.spec.models import DatasetSpec, DefenseSpec, NetworkSpec, SearchSpec, TrainingSpec
 
 PROFILES = ("paper", "express", "desk", "smoke")
 MATRIX_AXES = ("dataset", "network")
@@ -16,11 +17,19 @@ MATRIX_AXES = ("dataset", "network")
 class Cell(Spec):
     """One measurement of the table, repeated for every combination of the matrix.
 
-    `dataset` and `network` restrict it to one value of that axis; default: all of the matrix.
+    `dataset` and `network` restrict it to one value of that axis; default: all of the matrix. `source` and
+    `source_seed` make it a transfer: the images are made against another network, which the attack knows instead.
     """
 
     defense: Name = Field(description="key in `defenses`")
     attack: Name = Field(description="key in `attacks`")
+    source: Name | None = Field(
+        None, description="key in `defenses`: what the images are made against; default: the defense itself"
+    )
+    source_seed: Literal["same", "other"] = Field(
+        "same",
+        description="other: the source has the suite's next seed; the first after the last; if there is one, seed + 1",
+    )
     dataset: Name | None = None
     network: Name | None = None
 
@@ -35,6 +44,7 @@ class Matrix(Spec):
 class Table(Spec):
     """Layout: which keys label the rows and the columns of the printed table, and its cells."""
 
+    layout: Literal["grid", "list"] = Field("grid", description="list: one line for each cell, with cost and flags")
     paper: Annotated[int, Field(ge=1, le=9)] | None = Field(None, description="the paper's table this answers")
     rows: Annotated[tuple[Literal["dataset", "network", "defense"], ...], Field(strict=False)] = ("network", "defense")
     columns: Annotated[tuple[Literal["dataset", "network", "defense", "attack"], ...], Field(strict=False)] = (

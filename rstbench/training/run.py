@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rstbench.attacks.draws import Shared
 from rstbench.attacks.pgd import cross_entropy, pgd
 from rstbench.attacks.threat import Threat
 from rstbench.data.tensors import as_float, augment
@@ -82,11 +83,11 @@ def inner_images(
         images,
         labels,
         threat=Threat("linf", distance(inner.epsilon)),
-        generator=noise,
+        draws=Shared(noise, len(images)),
         step_size=distance(step_size or "0"),
         steps=inner.steps if inner.kind == "pgd" else 1,
         start="zero" if inner.kind == "fgsm" else "uniform",
-    )
+    ).images
 
 
 class Run:
@@ -142,10 +143,10 @@ class Run:
                     floats,
                     targets,
                     threat=Threat("linf", epsilon),
-                    generator=noise,
+                    draws=Shared(noise, len(floats)),
                     step_size=2.5 * epsilon / attack.steps,
                     steps=attack.steps,
-                )
+                ).images
             with torch.no_grad():
                 correct += (self._forward(floats).argmax(1) == targets).sum()
         return 100.0 * int(correct) / max(len(images), 1)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from rstbench.attacks.draws import PerImage, Shared
 from rstbench.attacks.pgd import cross_entropy, pgd
 from rstbench.attacks.threat import Threat, distances, random_start
 from rstbench.compat import import_advertorch
@@ -16,8 +17,9 @@ PIXELS = 12
 
 
 def attack(network: nn.Module, inputs: Tensor, labels: Tensor, threat: Threat, **options: object) -> Tensor:
-    settings = {"step_size": threat.epsilon / 4, "steps": 20, "generator": torch.Generator().manual_seed(0)} | options
-    return pgd(CallableView(network), inputs, labels, threat=threat, **settings)  # type: ignore[arg-type]
+    draws = PerImage(0, range(len(inputs)))
+    settings = {"step_size": threat.epsilon / 4, "steps": 20, "draws": draws} | options
+    return pgd(CallableView(network), inputs, labels, threat=threat, **settings).images  # type: ignore[arg-type]
 
 
 def losses(network: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
@@ -140,7 +142,7 @@ def test_budget_and_range_always_hold(
     before = inputs.clone()
     found = attack(
         network, inputs, labels, Threat(norm, epsilon), step_size=step_size, steps=steps, start=start, stop=stop,
-        restarts=restarts, generator=torch.Generator().manual_seed(seed),
+        restarts=restarts, draws=PerImage(seed, range(count)),
     )  # fmt: skip
     linf, l2 = distances(found, inputs)
     assert float((linf if norm == "linf" else l2).max()) <= epsilon + 2e-6
@@ -172,7 +174,7 @@ def full_batch_reference(
 ) -> tuple[Tensor, Tensor]:
     """As the authors run it: all images in every pass, steps only for those still classified right."""
     clean = inputs
-    images = random_start(inputs, Threat("linf", epsilon), torch.Generator().manual_seed(0))
+    images = random_start(inputs, Threat("linf", epsilon), PerImage(0, range(len(inputs))))
     taken = torch.zeros(len(inputs), dtype=torch.int64)
     for _ in range(steps):
         leaf = images.clone().requires_grad_(True)
@@ -198,7 +200,7 @@ def test_source_fooled_is_the_full_batch_loop() -> None:
     assert set(taken[:4].tolist()) == {0} and 0 < int((taken == steps).sum()) < 36 and len(set(taken.tolist())) > 3
     assert torch.allclose(ours, theirs, atol=1e-6)
     assert torch.equal(network(ours).argmax(1), network(theirs).argmax(1))
-    start = random_start(inputs, Threat("linf", epsilon), torch.Generator().manual_seed(0))
+    start = random_start(inputs, Threat("linf", epsilon), PerImage(0, range(len(inputs))))
     assert torch.equal(ours[:4], start[:4])
 
 
@@ -267,9 +269,38 @@ def test_restarts_keep_the_highest_loss_of_each_image() -> None:
     network, inputs = small_net(), images(24)
     labels = network(inputs).argmax(1)
     threat, options = Threat("linf", 0.1), {"step_size": 0.02, "steps": 2}
-    random = torch.Generator().manual_seed(0)
-    singles = [attack(network, inputs, labels, threat, generator=random, **options) for _ in range(4)]
+    draws = PerImage(0, range(24))
+    singles = [attack(network, inputs, labels, threat, draws=draws, **options) for _ in range(4)]
     loss = torch.stack([losses(network, each, labels) for each in singles])
     assert len(set(loss.argmax(0).tolist())) > 1
     best = torch.stack(singles)[loss.argmax(0), torch.arange(24)]
     assert torch.equal(attack(network, inputs, labels, threat, restarts=4, **options), best)
+
+
+@pytest.mark.parametrize("stop", ["never", "source_fooled"])
+def test_losses_are_those_before_each_step(stop: str) -> None:
+    network, inputs = small_net(), images(30)
+    labels = network(inputs).argmax(1)
+    options = {"step_size": 0.01, "stop": stop, "start": "zero"}
+    threat = Threat("linf", 0.06)
+    found = pgd(CallableView(network), inputs, labels, threat=threat, draws=PerImage(0, range(30)), steps=6, **options)  # type: ignore[arg-type]
+    assert found.losses is not None and found.losses.shape == (6, 30)
+    standing = torch.ones(30, dtype=torch.bool)
+    for number in range(6):
+        before = attack(network, inputs, labels, threat, steps=number, **options)
+        assert torch.allclose(found.losses[number][standing], losses(network, before, labels)[standing], atol=1e-5)
+        assert bool(found.losses[number][~standing].isnan().all())
+        if stop == "source_fooled":
+            standing &= network(before).argmax(1) == labels
+    assert stop == "never" or not bool(standing.all())
+
+
+def test_shared_draws_are_one_stream() -> None:
+    # Training draws so: the start of a batch is what one generator gives for the whole batch.
+    network, inputs = small_net(), images(10)
+    labels = network(inputs).argmax(1)
+    found = attack(
+        network, inputs, labels, Threat("linf", 0.1), steps=0, draws=Shared(torch.Generator().manual_seed(4), 10)
+    )
+    noise = torch.rand(inputs.shape, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(found, (inputs + (noise * 2 - 1) * 0.1).clamp(0, 1))

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from rstbench.attacks.draws import PerImage
 from rstbench.attacks.threat import Threat, ascend, distances, project, random_start
 from tests.attacks.networks import images
 
@@ -78,13 +79,13 @@ def test_a_zero_gradient_moves_nothing(norm: str) -> None:
 
 def test_linf_start_is_uniform_in_the_cube() -> None:
     clean = torch.full((200, 1, 5, 5), 0.5)
-    noise = ((random_start(clean, Threat("linf", 0.1), generator(3)) - clean) / 0.1).flatten()
+    noise = ((random_start(clean, Threat("linf", 0.1), PerImage(3, range(200))) - clean) / 0.1).flatten()
     assert stats.kstest(noise.numpy(), stats.uniform(-1, 2).cdf).pvalue > 0.01
 
 
 def test_l2_start_is_uniform_in_the_ball() -> None:
     clean = torch.full((4000, 1, 2, 2), 0.5)
-    noise = ((random_start(clean, Threat("l2", 0.4), generator(4)) - clean) / 0.4).flatten(1).double()
+    noise = ((random_start(clean, Threat("l2", 0.4), PerImage(4, range(4000))) - clean) / 0.4).flatten(1).double()
     radius = noise.norm(dim=1)
     # In a ball of 4 dimensions the 4th power of the radius is uniform, and so are all directions.
     assert stats.kstest((radius**4).numpy(), "uniform").pvalue > 0.01
@@ -94,13 +95,22 @@ def test_l2_start_is_uniform_in_the_ball() -> None:
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_starts_depend_on_the_seed_alone_and_are_clipped(norm: str) -> None:
+def test_starts_depend_on_seed_and_image_alone_and_are_clipped(norm: str) -> None:
     clean, threat = images(3), Threat(norm, 0.5)
-    start = random_start(clean, threat, generator(1))
-    assert torch.equal(start, random_start(clean, threat, generator(1)))
-    assert not torch.equal(start, random_start(clean, threat, generator(2)))
+    start = random_start(clean, threat, PerImage(1, [7, 8, 9]))
+    assert torch.equal(start, random_start(clean, threat, PerImage(1, [7, 8, 9])))
+    assert torch.equal(start[[2, 0]], random_start(clean[[2, 0]], threat, PerImage(1, [9, 7])))
+    assert not torch.equal(start, random_start(clean, threat, PerImage(2, [7, 8, 9])))
+    assert not torch.equal(start, random_start(clean, threat, PerImage(1, [7, 8, 10])))
     assert float(start.min()) >= 0 and float(start.max()) <= 1
-    assert random_start(clean[:0], threat, generator()).shape == (0, 3, 8, 8)
+    assert random_start(clean[:0], threat, PerImage(1, [])).shape == (0, 3, 8, 8)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_zero_ball_is_its_centre(norm: str) -> None:
+    clean, threat = images(4), Threat(norm, 0.0)
+    assert torch.equal(random_start(clean, threat, PerImage(1, range(4))), clean)
+    assert torch.equal(project(1 - clean, clean, threat), clean)
 
 
 def test_distances() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from rstbench.errors import SpecError
 from rstbench.spec import PROFILES, Fault, find_faults, load_suite
-from rstbench.spec.models import DenseSpec, PgdSpec, R2sSpec, TicketDefenseSpec
+from rstbench.spec.attacks import PgdSpec
+from rstbench.spec.models import DenseSpec, R2sSpec, TicketDefenseSpec
 
 SAMPLE = Path(__file__).parent / "data" / "table3.yaml"
 TEXT = SAMPLE.read_text(encoding="utf-8")
@@ -97,8 +98,14 @@ BROKEN = [
     ("network: preact18}", "network: preact}", "table.cells[6].network", "not defined in `networks`", "preact18"),
     ("training: at}", "training: att}", "defenses.dense_at.training", "not defined in `trainings`", "at"),
     ("search: rst, ratio: 0.05", "search: rts, ratio: 0.05", "defenses.rst.search", "not defined in `searches`", "rst"),
-    ("{kind: ticket, search", "{kind: tickets, search", "defenses.rst.kind", "allowed: dense, ticket or r2s", "ticket"),
-    ("kind: r2s\n", "kind: autoattack\n", "defenses.r2s.kind", "allowed: dense, ticket or r2s", None),
+    (
+        "{kind: ticket, search",
+        "{kind: tickets, search",
+        "defenses.rst.kind",
+        "allowed: dense, ticket, r2s or model",
+        "ticket",
+    ),
+    ("kind: r2s\n", "kind: autoattack\n", "defenses.r2s.kind", "allowed: dense, ticket, r2s or model", None),
     ("ratio: 0.05", "ratio: 0", "defenses.rst.ratio", "greater than 0 and at most 1", None),
     ("ratio: 0.05", "ratio: 1.5", "defenses.rst.ratio", "greater than 0 and at most 1", None),
     ("ratio: 0.05", "ratio: '0.05'", "defenses.rst.ratio", "must be a number", None),
@@ -165,7 +172,7 @@ def test_render_names_file_line_key_value_and_suggestion(broken) -> None:
     line = line_of(TEXT, "preact_resnet18}")
     assert only(file).render("s.yaml") == (
         f"s.yaml:{line}: networks.preact18.family: not allowed; allowed: preact_resnet18, preact_resnet10, "
-        "cifar_resnet18, wide_resnet34, wide_resnet16, wide_resnet10, resnet18, resnet50 or resnet101 "
+        "cifar_resnet18, wide_resnet34, wide_resnet16, wide_resnet10, resnet18, resnet50, resnet101 or external "
         "(given: \"resnet_18\"); did you mean 'resnet18'?"
     )
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rstbench.spec import PROFILES, SuiteSpec, canonical_json, digest, distance, load_suite
+from rstbench.spec.attacks import PgdSpec
 from rstbench.spec.base import linf_text
-from rstbench.spec.models import FAMILIES, INITS, PATTERNS, InnerAttack, PgdSpec, R2sSpec
+from rstbench.spec.models import FAMILIES, INITS, PATTERNS, InnerAttack, R2sSpec
 
 SAMPLE = Path(__file__).parent / "data" / "table3.yaml"
 

@@ -1,0 +1,301 @@
+"""What a suite can ask of attacks: one spec for each kind, with the published settings as defaults.
+
+Every field that changes an adversarial image is here and so in the keys of the store. Names, variants and headlines
+are the table's, and stay out of keys.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+
+from rstbench.spec.base import Count, LinfDistance, Name, NonNegative, Positive, Spec, linf_text
+from rstbench.spec.models import Engine
+
+NOT_CRAFTED = {"report_as", "variant", "headline", "within_epsilon"}
+"""Fields of an attack that do not change its images: of the table, or of the judgement."""
+
+
+class Reported(Spec):
+    """How an attack appears in tables."""
+
+    report_as: Name | None = Field(None, description="name in the table's `attack` column; default: the key")
+    variant: str = Field("", max_length=60, description="the table's `variant` column; empty: the paper's protocol")
+    headline: bool = Field(False, description="the row that rstbench stands behind; marked in tables")
+
+
+class _Attack(Reported):
+    samples: Count | None = Field(None, description="test images attacked (seeded choice); default: all")
+    batch: Count = Field(256, description="numerical batch, the last one padded")
+    engine: Engine = Engine()
+
+
+class CleanSpec(_Attack):
+    """No attack: natural accuracy."""
+
+    kind: Literal["clean"] = "clean"
+
+
+def _in_units_of_norm(value: Any, info: ValidationInfo) -> Any:
+    if value is None or "norm" not in info.data:  # a wrong norm is a fault of its own
+        return value
+    if info.data["norm"] == "linf":
+        return linf_text(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ValueError("an L2 distance is a number above 0, e.g. 0.5")
+    return float(value)
+
+
+NormDistance = Annotated[
+    str | float,
+    BeforeValidator(_in_units_of_norm),
+    Field(description='linf: text such as "8/255" or "0.03"; l2: a number', examples=["8/255", 0.5]),
+]
+"""A distance in the units of the `norm` field that stands before it: text for linf, a number for L2."""
+
+
+class _OnView(_Attack):
+    view: Literal["member", "eot", "ensemble", "switch"] = Field(
+        "member",
+        description="what the adversary of a switching defense computes with. member: one fixed member, every one in "
+        "turn (transfer matrix); eot: the exact expectation over members; ensemble: their averaged prediction; "
+        "switch: the defense itself, which draws a member for every image of every query",
+    )
+    average: Literal["logits", "probabilities"] = Field(
+        "logits", description="what view `ensemble` averages; the paper does not say"
+    )
+    expectation: Literal["mean_loss", "mean_unit_gradient"] = Field(
+        "mean_loss",
+        description="what view `eot` follows. mean_loss: the gradient of the members' mean loss, which is the mean of "
+        "their gradients; mean_unit_gradient: the mean of gradients scaled to unit length each, so that a member that "
+        "is sure of itself counts no less. The paper does not say",
+    )
+
+
+class _Bounded(_OnView):
+    """Attacks whose images lie within epsilon."""
+
+    norm: Literal["linf", "l2"] = "linf"
+    epsilon: NormDistance = "8/255"
+
+    @model_validator(mode="after")
+    def _units(self) -> _Bounded:
+        if isinstance(self.epsilon, str) != (self.norm == "linf"):  # left out: the default is l-infinity's
+            raise ValueError("`epsilon` has no default for norm l2; give a number, e.g. 0.5")
+        return self
+
+
+class FgsmSpec(_OnView):
+    """One signed gradient step (Goodfellow et al. 2015); fgsm_rs: from a uniform start (Wong et al. 2020)."""
+
+    kind: Literal["fgsm", "fgsm_rs"]
+    norm: Literal["linf"] = "linf"
+    epsilon: LinfDistance = "8/255"
+    step_size: LinfDistance | None = Field(None, description="default: epsilon for fgsm, 1.25 epsilon for fgsm_rs")
+
+    def with_step_size(self, cifar: bool) -> FgsmSpec:
+        """The same attack with its default step size written out."""
+        if self.step_size is not None:
+            return self
+        factor = Fraction(1) if self.kind == "fgsm" else Fraction(5, 4)
+        step = min(Fraction(self.epsilon) * factor, Fraction(1))
+        return self.model_copy(update={"step_size": linf_text(str(step))})
+
+
+class PgdSpec(_Bounded):
+    """Projected gradient descent (Madry et al. 2018) on the cross-entropy."""
+
+    kind: Literal["pgd"]
+    step_size: NormDistance | None = Field(
+        None,
+        description="default for linf: 2/255 at every epsilon on CIFAR (authors' code), epsilon / 4 on other data; "
+        "for l2: 2.5 epsilon / steps",
+    )
+    steps: Count = 20
+    restarts: Count = Field(1, description="the restart with the highest loss is kept")
+    start: Literal["uniform", "zero"] = "uniform"
+    stop: Literal["source_fooled", "never"] = Field(
+        "never", description="source_fooled (authors' code): a sample stops once its source misclassifies it"
+    )
+
+    def with_step_size(self, cifar: bool) -> PgdSpec:
+        """The same attack with its default step size written out; `cifar`: whether the data is CIFAR."""
+        if self.step_size is not None:
+            return self
+        if isinstance(self.epsilon, str):
+            step = Fraction(2, 255) if cifar else Fraction(self.epsilon) / 4
+            return self.model_copy(update={"step_size": f"{step.numerator}/{step.denominator}"})
+        return self.model_copy(update={"step_size": 2.5 * self.epsilon / self.steps})
+
+
+class ApgdSpec(_Bounded):
+    """Auto-PGD (Croce and Hein 2020), through AutoAttack's package."""
+
+    kind: Literal["apgd"]
+    loss: Literal["ce", "dlr"] = "ce"
+    steps: Count = 100
+    restarts: Count = 1
+    keep: Literal["fooling", "best_loss"] = Field(
+        "fooling",
+        description="fooling: the last image that fools the view, or the one of the highest loss where none does; "
+        "best_loss: the one of the highest loss in any case, for images that go on to another member",
+    )
+
+
+class CwL2Spec(_OnView):
+    """Carlini and Wagner (2017) in L2, AdverTorch's attack; minimum-norm, so nothing bounds its distance."""
+
+    kind: Literal["cw_l2"]
+    confidence: NonNegative = 0.0
+    binary_search_steps: Count = 1
+    iterations: Count = 100
+    initial_const: Positive = 0.1
+    lr: Positive = 0.01
+    abort_early: bool = Field(
+        True,
+        description="end a search step for the whole batch once the sum of its losses has not fallen (AdverTorch); "
+        "false: every iteration, for nearer images that do not depend on their batch, at several times the cost",
+    )
+    within_epsilon: Positive | None = Field(
+        None,
+        description="L2 distance beyond which an image does not count, and the clean one is judged in its place; "
+        "default: any distance counts (the paper's column)",
+    )
+
+    @property
+    def norm(self) -> Literal["l2"]:
+        """Of its distances."""
+        return "l2"
+
+
+class CwInfSpec(_OnView):
+    """Carlini and Wagner's margin loss under l-infinity.
+
+    penalty: the loop of the L2 attack with the penalty sum(max(|delta| - tau, 0)), tau = epsilon at first, for each
+    image its own; nothing projects, so images may lie outside epsilon. bounded: signed gradient steps on the margin,
+    projected to epsilon.
+    """
+
+    kind: Literal["cw_inf"]
+    form: Literal["penalty", "bounded"] = "penalty"
+    norm: Literal["linf"] = "linf"
+    epsilon: LinfDistance = "8/255"
+    steps: Count = Field(100, description="of either form")
+    initial_const: Positive = Field(0.1, description="penalty only")
+    lr: Positive = Field(0.01, description="penalty only")
+    step_size: LinfDistance | None = Field(
+        None, description="bounded only, of the first of steps that halve after each sixth; default: 2 epsilon"
+    )
+    within_epsilon: bool = Field(
+        False, description="penalty only: beyond epsilon an image does not count, the clean one is judged in its place"
+    )
+
+    def with_step_size(self, cifar: bool) -> CwInfSpec:
+        """The same attack with its default step size written out."""
+        if self.step_size is not None or self.form == "penalty":
+            return self
+        return self.model_copy(update={"step_size": linf_text(str(min(2 * Fraction(self.epsilon), Fraction(1))))})
+
+
+class AutoAttackSpec(_Bounded):
+    """AutoAttack (Croce and Hein 2020), the published package.
+
+    standard: APGD-CE, targeted APGD-DLR, targeted FAB, Square, each on what the ones before it left standing.
+    rand: APGD-CE and APGD-DLR with the gradient averaged over 20 queries. Target classes: nine, or as many as there
+    are. Settings below 100 steps or 5000 queries are not AutoAttack's; the table says so.
+    """
+
+    kind: Literal["autoattack"]
+    version: Literal["standard", "rand"] = "standard"
+    steps: Count = Field(100, description="of APGD and FAB")
+    square_queries: Count = 5000
+    eot_queries: Count = Field(20, description="gradients averaged at every step, version rand only")
+
+
+class SquareSpec(_Bounded):
+    """Square attack (Andriushchenko et al. 2020), black box: our own, with AutoAttack's settings."""
+
+    kind: Literal["square"]
+    queries: Count = 5000
+    p_init: Annotated[float, Field(gt=0, le=1)] = Field(0.8, description="share of pixels changed at first")
+
+
+class BanditsSpec(_Bounded):
+    """Bandits with time and data priors (Ilyas, Engstrom, Madry 2019), black box. Defaults: its authors'."""
+
+    kind: Literal["bandits"]
+    queries: Count = Field(
+        10000,
+        description="at most, for each image. Every answer counts: one for the clean image, three a step (its authors "
+        "count the two of the gradient, and not the look at the new image)",
+    )
+    fd_eta: Positive | None = Field(None, description="default: 0.1 for linf, 0.01 for l2")
+    image_lr: Positive | None = Field(None, description="default: 0.01 for linf, 0.5 for l2")
+    online_lr: Positive | None = Field(None, description="default: 100 for linf, 0.1 for l2")
+    exploration: Positive | None = Field(None, description="default: 1.0 for linf, 0.01 for l2")
+    tile: Count | None = Field(
+        None, description="pixels a side of the data prior; default: 50 for images above 64 pixels, none below"
+    )
+
+    def with_defaults(self) -> BanditsSpec:
+        """The same attack with the defaults of its norm written out (`tile` stays: it depends on the images)."""
+        linf = {"fd_eta": 0.1, "image_lr": 0.01, "online_lr": 100.0, "exploration": 1.0}
+        l2 = {"fd_eta": 0.01, "image_lr": 0.5, "online_lr": 0.1, "exploration": 0.01}
+        defaults = linf if self.norm == "linf" else l2
+        return self.model_copy(update={name: v for name, v in defaults.items() if getattr(self, name) is None})
+
+
+class ArcSpec(_Attack):
+    """ARC, the attack on randomised ensembles of Dbouk and Shanbhag (2022); always with all members in hand."""
+
+    kind: Literal["arc"]
+    norm: Literal["linf", "l2"] = "linf"
+    epsilon: NormDistance = "8/255"
+    steps: Count = 20
+    rho: Annotated[float, Field(ge=0, le=1)] = Field(0.05, description="margin beyond a boundary, in epsilon")
+    rivals: Count = Field(4, description="classes, by logit, whose boundaries are considered")
+
+    @model_validator(mode="after")
+    def _units(self) -> ArcSpec:
+        if isinstance(self.epsilon, str) != (self.norm == "linf"):
+            raise ValueError("`epsilon` has no default for norm l2; give a number, e.g. 0.5")
+        return self
+
+
+class HingeSpec(_Attack):
+    """Descent of the expected accuracy of a switch on hinged margins over sets of its members: our own, beside ARC."""
+
+    kind: Literal["hinge"]
+    norm: Literal["linf", "l2"] = "linf"
+    epsilon: NormDistance = "8/255"
+    steps: Count = 50
+    restarts: Count = Field(20, description="sets of members tried, the likeliest first, each twice")
+
+    @model_validator(mode="after")
+    def _units(self) -> HingeSpec:
+        if isinstance(self.epsilon, str) != (self.norm == "linf"):
+            raise ValueError("`epsilon` has no default for norm l2; give a number, e.g. 0.5")
+        return self
+
+
+AllMembersSpec = ArcSpec | HingeSpec
+"""Attacks that take the members of a switch themselves, and no view of them."""
+
+CraftedSpec = (
+    FgsmSpec
+    | PgdSpec
+    | ApgdSpec
+    | CwL2Spec
+    | CwInfSpec
+    | AutoAttackSpec
+    | SquareSpec
+    | BanditsSpec
+    | ArcSpec
+    | HingeSpec
+)
+"""Attacks that make images; each is a craft node."""
+
+BLACK_BOX = ("square", "bandits")
+"""Kinds that ask for answers only."""

@@ -1,0 +1,79 @@
+"""What an attack may change, and what it costs, read off its spec."""
+
+from __future__ import annotations
+
+from rstbench.spec.attacks import (
+    ApgdSpec,
+    ArcSpec,
+    AutoAttackSpec,
+    BanditsSpec,
+    CraftedSpec,
+    CwInfSpec,
+    CwL2Spec,
+    FgsmSpec,
+    HingeSpec,
+    PgdSpec,
+)
+from rstbench.spec.base import distance
+
+
+def budget(attack: CraftedSpec) -> tuple[str, float] | None:
+    """(norm, epsilon) that the attack's images keep, epsilon in units of the pixel range; None: nothing bounds them."""
+    if isinstance(attack, CwL2Spec) or (isinstance(attack, CwInfSpec) and attack.form == "penalty"):
+        return None
+    return attack.norm, distance(attack.epsilon)
+
+
+def judged_within(attack: CraftedSpec) -> tuple[str, float] | None:
+    """(norm, epsilon) beyond which an image does not count at the verdict; None: every image does."""
+    if isinstance(attack, CwL2Spec):
+        return None if attack.within_epsilon is None else ("l2", attack.within_epsilon)
+    if isinstance(attack, CwInfSpec) and attack.within_epsilon:
+        return "linf", distance(attack.epsilon)
+    return None
+
+
+def written_out(attack: CraftedSpec, cifar: bool) -> CraftedSpec:
+    """The attack with every default that depends on other fields or on the data written out."""
+    if isinstance(attack, FgsmSpec | PgdSpec | CwInfSpec):
+        return attack.with_step_size(cifar)
+    return attack.with_defaults() if isinstance(attack, BanditsSpec) else attack
+
+
+def reported_budget(attack: CraftedSpec) -> tuple[str, str]:
+    """(norm, epsilon) as tables write them: in units of 1/255 for linf, of the pixel range for L2; empty if unbounded.
+
+    The penalty form of CW-Inf reports the epsilon that its tau starts from, as the paper does.
+    """
+    if isinstance(attack, CwL2Spec):
+        return "l2", "" if attack.within_epsilon is None else f"{attack.within_epsilon:.6g}"
+    return attack.norm, f"{distance(attack.epsilon) * (255 if attack.norm == 'linf' else 1):.6g}"
+
+
+_STANDARD_STEP, _STANDARD_QUERY = 56.0, 1.16
+"""AutoAttack standard, per step and per query of its Square: passes of one surviving image, nine targets."""
+
+
+def passes(attack: CraftedSpec) -> float:
+    """Passes of one image through one network, for estimates. A gradient counts as two; black boxes: at most."""
+    match attack:
+        case FgsmSpec():
+            return 2.0
+        case PgdSpec():
+            return 2.0 * attack.restarts * attack.steps
+        case ApgdSpec():
+            return 2.0 * attack.restarts * (attack.steps + 1)
+        case CwL2Spec():
+            return 2.0 * attack.binary_search_steps * attack.iterations
+        case CwInfSpec():
+            return 2.0 * attack.steps
+        case AutoAttackSpec():
+            if attack.version == "rand":
+                return 4.0 * attack.eot_queries * (attack.steps + 1)
+            return _STANDARD_STEP * attack.steps + _STANDARD_QUERY * attack.square_queries
+        case ArcSpec():
+            return float(attack.steps * (2 + attack.rivals))
+        case HingeSpec():
+            return 2.0 * attack.restarts * (attack.steps + 1)
+        case _:
+            return float(attack.queries)

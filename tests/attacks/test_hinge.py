@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from rstbench.attacks.arc import arc
+from rstbench.attacks.draws import PerImage
+from rstbench.attacks.hinge import hinge
+from rstbench.attacks.threat import Threat, distances
+from tests.attacks.networks import images, small_net
+from tests.gauntlet.planted import LinearEnsemble, random_ensemble
+
+EPSILON = {"linf": 0.2, "l2": 0.3}
+
+
+def attacked(ensemble: LinearEnsemble, threat: Threat, restarts: int) -> float:
+    found = hinge(
+        ensemble.members, ensemble.probabilities, ensemble.image, ensemble.label, threat=threat,
+        draws=PerImage(0, [0]), steps=50, restarts=restarts,
+    )  # fmt: skip
+    return ensemble.expected_accuracy(found.images)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize(("members", "pixels"), [(2, 4), (3, 4), (4, 6)])
+def test_linear_members_of_two_classes_fall_to_their_optimum(norm: str, members: int, pixels: int) -> None:
+    threat, cases = Threat(norm, EPSILON[norm]), 0
+    for seed in range(12):
+        ensemble = random_ensemble(seed, members=members, classes=2, pixels=pixels)
+        optimum = ensemble.optimum(threat)
+        if optimum is not None:
+            cases += 1
+            assert attacked(ensemble, threat, restarts=20) == pytest.approx(optimum, abs=1e-6)
+    assert cases >= 8
+
+
+def test_with_more_classes_most_ensembles_fall_to_their_optimum_and_none_below_it() -> None:
+    # The nearest rival is another one on the way: the sum is no longer concave, and a start can end beside the optimum.
+    threat, reached = Threat("linf", 0.2), []
+    for seed in range(12):
+        ensemble = random_ensemble(seed, members=3, classes=3, pixels=4)
+        optimum = ensemble.optimum(threat)
+        if optimum is not None:
+            accuracy = attacked(ensemble, threat, restarts=40)
+            assert accuracy >= optimum - 1e-6
+            reached.append(accuracy <= optimum + 1e-6)
+    assert len(reached) >= 8 and sum(reached) >= len(reached) - 1
+
+
+def run(threat: Threat, inputs: Tensor, labels: Tensor, numbers: list[int], **settings: int) -> Tensor:
+    members = [small_net(seed=seed) for seed in (1, 2, 3)]
+    steps, restarts = settings.get("steps", 8), settings.get("restarts", 5)
+    draws = PerImage(3, numbers)
+    return hinge(
+        members, (0.5, 0.3, 0.2), inputs, labels, threat=threat, draws=draws, steps=steps, restarts=restarts
+    ).images
+
+
+@pytest.mark.parametrize("threat", [Threat("linf", 0.05), Threat("l2", 0.4), Threat("linf", 0.0)])
+def test_images_keep_budget_and_range(threat: Threat) -> None:
+    inputs, labels = images(24).round(decimals=1), torch.arange(24) % 5
+    found = run(threat, inputs, labels, list(range(24)))
+    linf, l2 = distances(found, inputs)
+    assert float((linf if threat.norm == "linf" else l2).max()) <= threat.epsilon + 1e-6
+    assert float(found.min()) >= 0 and float(found.max()) <= 1
+    if threat.epsilon == 0:
+        assert torch.equal(found, inputs)
+
+
+def test_an_image_is_attacked_alike_alone_and_in_company() -> None:
+    inputs, labels = images(12), torch.arange(12) % 5
+    whole = run(Threat("linf", 0.05), inputs, labels, list(range(12)))
+    again = run(Threat("linf", 0.05), inputs, labels, list(range(12)))
+    assert torch.equal(whole, again)
+    parts = [
+        run(Threat("linf", 0.05), inputs[a : a + 3], labels[a : a + 3], list(range(a, a + 3))) for a in (0, 3, 6, 9)
+    ]
+    differ = (torch.cat(parts) - whole).flatten(1).abs().amax(1) > 1e-4
+    assert int(differ.sum()) <= 1  # another batch rounds otherwise, and a sign may turn
+
+
+def test_more_restarts_leave_no_more_standing() -> None:
+    inputs, labels = images(32), torch.arange(32) % 5
+    members = [small_net(seed=seed) for seed in (1, 2, 3)]
+    labels = torch.stack([m(inputs) for m in members]).sum(0).argmax(1)
+
+    def accuracy(found: Tensor) -> float:
+        right = [p * (m(found).argmax(1) == labels) for m, p in zip(members, (0.5, 0.3, 0.2), strict=True)]
+        return float(torch.stack(right).sum(0).mean())
+
+    threat = Threat("linf", 0.02)
+    found = [accuracy(run(threat, inputs, labels, list(range(32)), restarts=n)) for n in (1, 4, 12)]
+    assert found[0] >= found[1] - 1e-6 >= found[2] - 2e-6
+    assert found[2] < accuracy(inputs)
+    arced = arc(members, (0.5, 0.3, 0.2), inputs, labels, threat=threat, steps=20, rho=0.05, rivals=4).images
+    assert found[2] <= accuracy(arced) + 1 / 32
+
+
+def test_a_member_that_is_never_drawn_counts_for_nothing() -> None:
+    inputs, labels = images(4), torch.arange(4) % 5
+
+    def refuses(images: Tensor) -> Tensor:
+        raise AssertionError("asked")
+
+    hinge(
+        [small_net(), refuses], (1.0, 0.0), inputs, labels, threat=Threat("linf", 0.05),
+        draws=PerImage(0, range(4)), steps=3, restarts=2,
+    )  # fmt: skip
