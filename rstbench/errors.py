@@ -45,3 +45,7 @@ class DivergenceError(RunError):
 
 class AttackError(RunError):
     """An attack returned images outside its threat model or outside [0, 1]."""
+
+
+class ModelError(RstbenchError):
+    """A model from elsewhere cannot be had, or does not answer as a classifier of these images must."""

@@ -12,6 +12,7 @@ from rstbench.attacks.threat import Threat, distances
 from rstbench.errors import AttackError, RunError
 from rstbench.evaluation.batches import in_batches, padded, whole_batches
 from rstbench.evaluation.numerics import exact_fp32
+from rstbench.evaluation.target import first_not_finite
 
 
 def tolerance(threat: Threat, images: Tensor) -> float:
@@ -55,6 +56,16 @@ def check_images(images: Tensor, clean: Tensor, threat: Threat | None) -> tuple[
     return linf, l2
 
 
+def within(images: Tensor, clean: Tensor, threat: Threat) -> Tensor:
+    """The images (N, C, H, W), but the clean ones where an image is further away than the threat allows.
+
+    For minimum-norm attacks: an adversary with a budget has nothing better to hand in there than the image as it is.
+    """
+    linf, l2 = distances(images, clean)
+    far = (linf if threat.norm == "linf" else l2) > threat.epsilon + tolerance(threat, images)
+    return torch.where(far.view(-1, 1, 1, 1), clean, images)
+
+
 def predict(
     network: nn.Module, images: Tensor, batch: int, progress: Callable[[float, float, str], None]
 ) -> tuple[Tensor, int]:
@@ -62,7 +73,8 @@ def predict(
 
     In fp32 (no autocast, no TF32) and in evaluation mode, into which the network is put. The last batch is padded to
     the full size, so that every image is predicted at the same numerical batch. Raises `RunError` if the network's
-    answer is not a number, `DeviceError` if one image does not fit into memory.
+    answer is not a number, naming the batch and the layer that this began in; `DeviceError` if one image does not fit
+    into memory.
     """
     network.eval()
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
@@ -71,8 +83,20 @@ def predict(
         with torch.no_grad(), exact_fp32(device):
             logits: Tensor = network(padded(images, begin, end).to(device))
         if bool(logits.isnan().any()):
-            raise RunError("the network's predictions are not numbers (NaN)")
+            raise RunError(_not_numbers(network, images, logits, begin, end))
         return logits.argmax(1).cpu()
 
     parts, batch = in_batches(work, whole_batches(len(images), batch), batch, progress)
     return torch.cat([torch.zeros(0, dtype=torch.int64), *parts])[: len(images)], batch
+
+
+def _not_numbers(network: nn.Module, images: Tensor, logits: Tensor, begin: int, end: int) -> str:
+    """The message for a batch, rows `begin` to `end` of the images, whose answer holds NaN."""
+    rows = logits.isnan().flatten(1).any(1).nonzero().flatten().tolist()
+    last = len(images) - 1  # what is beyond is this image again, in the padding
+    with torch.no_grad(), exact_fp32(logits.device):
+        layer = first_not_finite(network, padded(images, begin, end).to(logits.device))
+    return (
+        f"the network's predictions are not numbers (NaN) in the batch of images {begin} to {min(end - 1, last)}, the "
+        f"first at image {min(begin + rows[0], last)}: {layer}"
+    )

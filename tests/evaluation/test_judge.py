@@ -159,7 +159,22 @@ def test_settings_are_put_back_after_an_error() -> None:
 
 
 def test_an_answer_that_is_no_number_is_no_verdict() -> None:
-    with pytest.raises(RunError, match="NaN"):
+    layer = r"layer '1' \(Linear\), whose weight is not finite"
+    with pytest.raises(RunError, match=f"NaN.* images 0 to 1, the first at image 0: .*{layer}"):
         predict(linear(torch.full((2, 192), torch.nan), torch.zeros(2)), images(3), 2, silent)
     infinite = linear(torch.zeros(2, 192), torch.tensor([0.0, torch.inf]))
     assert predict(infinite, images(3), 2, silent)[0].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("row", [0, 3, 4, 8])
+def test_the_batch_and_the_image_without_a_number_are_named(row: int) -> None:
+    class Picky(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return torch.where(inputs[:, :2, 0, 0] == 2, torch.nan, inputs[:, :2, 0, 0])
+
+    inputs = images(9)
+    inputs[row] = 2
+    begin = row // 4 * 4
+    where = f"images {begin} to {min(begin + 3, 8)}, the first at image {row}: .*that of layer '0' \\(Picky\\)$"
+    with pytest.raises(RunError, match=where):
+        predict(nn.Sequential(Picky(), nn.Identity()), inputs, 4, silent)
