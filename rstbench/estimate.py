@@ -19,7 +19,7 @@ GPU_FLOPS = {"bf16": 316e12, "fp32": 60e12}
 CORE_FLOPS = {"bf16": 115e9, "fp32": 60e9}
 """One CPU core with AVX-512 and its bf16 instructions, on the convolutions of a quarter-width PreActResNet-18."""
 
-KINDS = ("data", "train", "search", "craft", "predict")
+KINDS = ("data", "train", "search", "model", "craft", "predict")
 
 
 @dataclass(frozen=True)

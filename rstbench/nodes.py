@@ -5,8 +5,10 @@ Kinds of nodes and their inputs::
     data      -                          fingerprint of a data set
     train     data                       weights of a dense network
     search    data                       one ticket
+    model     data                       a model from elsewhere, loaded once and looked at
     craft     data, member_0 ...         adversarial images against one view of the members
-    predict   images, target             predictions of one network on clean (data) or adversarial (craft) images
+    predict   images, target             predictions of one network on clean (data) or adversarial (craft) images;
+                                         where far images do not count, data too, for the clean ones in their place
 
 The key of a node is the SHA-256 of the canonical JSON of its kind, builder version, spec with all defaults written
 out, and the keys of its inputs. Titles, profile and suite names, device and worker counts stay out, so suites share
@@ -15,30 +17,27 @@ every node that is the same work.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rstbench.data.remembered import DataFacts
+from rstbench.errors import SpecError
 from rstbench.networks.cost import forward_macs
 from rstbench.networks.spec import ModelSpec
+from rstbench.spec.attacks import NOT_CRAFTED, CleanSpec, CraftedSpec
 from rstbench.spec.base import digest
-from rstbench.spec.models import (
-    AttackSpec,
-    CleanSpec,
-    DatasetSpec,
-    DefenseSpec,
-    DenseSpec,
-    NetworkSpec,
-    PgdSpec,
-    R2sSpec,
-    TrainingSpec,
-)
+from rstbench.spec.budgets import judged_within, passes, written_out
+from rstbench.spec.foreign import ForeignSpec
+from rstbench.spec.models import DatasetSpec, DefenseSpec, DenseSpec, NetworkSpec, R2sSpec, TrainingSpec
 from rstbench.spec.suite import SuiteSpec
 from rstbench.spec.versions import BUILDER_VERSIONS
 
 Facts = Mapping[DatasetSpec, DataFacts]
 """What is known of every data set that a plan needs."""
+
+Models = Mapping[str, Mapping[str, Any]]
+"""What models from elsewhere are, by `model_digest` of their spec: `foreign.identity.identify`."""
 
 _CUT = {"validation_fraction", "validation_seed"}
 
@@ -82,6 +81,7 @@ class Nodes:
 
     run: SuiteSpec
     facts: Facts
+    models: Models = field(default_factory=dict)
     by_key: dict[str, Node] = field(default_factory=dict)
 
     def _add(
@@ -141,6 +141,13 @@ class Nodes:
 
     def members(self, defense: DefenseSpec, data: DatasetSpec, network: NetworkSpec, seed: int) -> list[Member]:
         """The networks of a defense: one, or one for each candidate ratio."""
+        if isinstance(defense, ForeignSpec):
+            return [self._foreign(defense, data)]
+        if network.family == "external":
+            raise SpecError(
+                f"suite {self.run.name}: a network of family external brings no architecture for a defense of kind "
+                f"{defense.kind}; name one of ours, or attack a defense of kind model"
+            )
         where = f"{label_of(network)} on {label_of(data)}, seed {seed}"
         if isinstance(defense, DenseSpec):
             model = self._model(network, data, defense.bn_affine, defense.classifier_bias)
@@ -158,38 +165,95 @@ class Nodes:
             members.append(Member(key, defense.checkpoint, ratio_text(ratio), forward_macs(model)))
         return members
 
+    def _foreign(self, defense: ForeignSpec, data: DatasetSpec) -> Member:
+        known = self.facts[data]
+        spec = {
+            "model": defense.model_dump(mode="json", exclude={"report_as"}),
+            "identity": dict(self.models[model_digest(defense)]),
+            "task": {
+                "classes": known.classes,
+                "channels": known.channels,
+                "image_size": known.image_size,
+                "mean": list(known.mean),
+                "std": list(known.std),
+            },
+        }
+        name = foreign_label(defense)
+        key = self._add("model", spec, {"data": self.data(data)}, f"load {name} for {label_of(data)}")
+        # What its architecture costs is not known before it is built.
+        return Member(key, "model", name, 0.0)
+
     def craft(
         self,
-        attack: PgdSpec,
+        attack: CraftedSpec,
         data: DatasetSpec,
-        sources: list[Member],
+        sources: Sequence[Member],
         seed: int,
         title: str,
         probabilities: tuple[float, ...] | None = None,
+        held_out: int | None = None,
     ) -> str:
-        """Adversarial images against the attack's view of the sources, drawn with `probabilities` (None: uniformly)."""
-        attack = attack.with_step_size(cifar=data.source in ("cifar10", "cifar100"))
-        spec = {
-            "attack": attack.model_dump(mode="json", exclude={"report_as", "variant", "headline"}),
+        """Adversarial images against the attack's view of the sources, drawn with `probabilities` (None: uniformly).
+
+        held_out: attack so many images of the validation part, in place of test images.
+        """
+        attack = written_out(attack, cifar=data.source in ("cifar10", "cifar100"))
+        spec: dict[str, Any] = {
+            "attack": attack.model_dump(mode="json", exclude=NOT_CRAFTED),
             "checkpoint": sources[0].checkpoint,
             "seed": seed,
         }
         if probabilities is not None and len(set(probabilities)) > 1:  # written out or not, uniform is the same work
             spec["probabilities"] = list(probabilities)
+        spec |= _part(data, held_out)
         inputs = {"data": self.data(data)} | {f"member_{i}": source.key for i, source in enumerate(sources)}
-        passes = self._attacked(attack, data) * attack.restarts * attack.steps * 2 * len(sources)
-        return self._add("craft", spec, inputs, title, passes, sources[0].macs, attack.engine.precision)
+        work = self._attacked(attack, data, held_out) * passes(attack) * len(sources)
+        return self._add("craft", spec, inputs, title, work, sources[0].macs, attack.engine.precision)
 
-    def predict(self, images: str, target: Member, attack: AttackSpec, data: DatasetSpec, title: str) -> str:
-        """Predictions of the target on the images of a data or a craft node."""
-        spec = {"checkpoint": target.checkpoint, "batch": attack.batch, "threads": attack.engine.threads}
-        if isinstance(attack, CleanSpec):
-            spec["samples"] = attack.samples
+    def predict(
+        self,
+        images: str,
+        target: Member,
+        attack: CleanSpec | CraftedSpec,
+        data: DatasetSpec,
+        title: str,
+        held_out: int | None = None,
+    ) -> str:
+        """Predictions of the target on the images of a data node (test images, or held-out ones) or a craft node."""
+        spec: dict[str, Any] = {
+            "checkpoint": target.checkpoint,
+            "batch": attack.batch,
+            "threads": attack.engine.threads,
+        }
         inputs = {"images": images, "target": target.key}
-        return self._add("predict", spec, inputs, title, self._attacked(attack, data), target.macs)
+        if isinstance(attack, CleanSpec):
+            spec |= {"samples": attack.samples} | _part(data, held_out)
+        elif (within := judged_within(attack)) is not None:
+            spec["within"] = {"norm": within[0], "epsilon": within[1]}
+            inputs["data"] = self.data(data)
+        return self._add("predict", spec, inputs, title, self._attacked(attack, data, held_out), target.macs)
 
-    def _attacked(self, attack: AttackSpec, data: DatasetSpec) -> int:
-        return min(attack.samples or self.facts[data].test_samples, self.facts[data].test_samples)
+    def _attacked(self, attack: CleanSpec | CraftedSpec, data: DatasetSpec, held_out: int | None) -> int:
+        known = self.facts[data]
+        if held_out is not None:
+            return min(held_out, round(known.train_samples * data.validation_fraction))
+        return min(attack.samples or known.test_samples, known.test_samples)
+
+
+def _part(data: DatasetSpec, held_out: int | None) -> dict[str, Any]:
+    if held_out is None:
+        return {}
+    return {"held_out": held_out, "cut": data.model_dump(mode="json", include=_CUT)}
+
+
+def model_digest(defense: ForeignSpec) -> str:
+    """What tells one model from elsewhere from another, whatever tables call it."""
+    return digest(defense.model_dump(mode="json", exclude={"report_as"}))
+
+
+def foreign_label(defense: ForeignSpec) -> str:
+    """Name of a model from elsewhere, e.g. "torchvision:resnet50"."""
+    return f"{defense.source}:{defense.name}"
 
 
 def ratio_text(ratio: float) -> str:

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from rstbench.errors import SpecError
-from rstbench.nodes import Facts, Member, Node, Nodes, label_of, ratio_text
-from rstbench.spec.base import distance
-from rstbench.spec.models import AttackSpec, CleanSpec, DenseSpec, R2sSpec, TicketDefenseSpec, TrainingSpec
+from rstbench.images import Images, attacks_behind
+from rstbench.nodes import Facts, Member, Models, Node, Nodes, foreign_label, label_of, model_digest, ratio_text
+from rstbench.spec.attacks import CleanSpec
+from rstbench.spec.budgets import reported_budget
+from rstbench.spec.derived import AnyOfSpec, DerivedSpec, GameSpec, chosen_from
+from rstbench.spec.foreign import ForeignSpec
+from rstbench.spec.models import DenseSpec, R2sSpec, TicketDefenseSpec, TrainingSpec
 from rstbench.spec.suite import Cell, Suite, SuiteSpec
 
 __all__ = [
@@ -17,9 +21,10 @@ __all__ = [
     "Node",
     "Plan",
     "PlannedCell",
-    "epsilon_text",
+    "budget_text",
     "label_of",
     "merge_nodes",
+    "model_digest",
     "plan",
     "ratio_text",
 ]
@@ -31,7 +36,11 @@ class PlannedCell:
 
     columns: the tidy table's columns up to `metric`, and `variant`, as the paper has them; run: the `run_*` columns.
     predictions[seed][source][member]: key of a predict node. sources and members: their labels (ratios or names).
-    probabilities: of the members. headline: marked in tables.
+    probabilities: of the members. headline: marked in tables. attack_kind: `kind` of the attack's spec.
+
+    score: how an image's score follows from its predictions (`report.scores`): "mean" over sources and members, or the
+    kind of a derived attack, whose sources are those of all attacks that it chooses from, and the clean images.
+    tries: of any_of. held_out: as predictions, on the images that a game's mixture is fitted on.
     """
 
     columns: Mapping[str, str]
@@ -44,6 +53,10 @@ class PlannedCell:
     attack_key: str
     headline: bool
     substitutes: tuple[str, ...]
+    score: str = "mean"
+    tries: int = 1
+    held_out: tuple[tuple[tuple[str, ...], ...], ...] = ()
+    attack_kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,15 +76,16 @@ def merge_nodes(plans: Iterable[Plan]) -> dict[str, Node]:
     return merged
 
 
-def plan(suite: Suite, facts: Facts, only: Mapping[str, str] | None = None) -> Plan:
+def plan(suite: Suite, facts: Facts, only: Mapping[str, str] | None = None, models: Models | None = None) -> Plan:
     """Plan a suite under its profile.
 
     facts: what is known of every data set of `suite.run`. only: table column -> value; other cells are left out.
+    models: what is known of every defense of kind `model`.
     Raises `SpecError` if `only` leaves no cell, if two cells are one row of the table, or if the profile measures
     something that the suite itself does not name.
     """
     wanted = only or {}
-    nodes = Nodes(suite.run, facts)
+    nodes = Nodes(suite.run, facts, models or {})
     cells: dict[tuple[str, ...], PlannedCell] = {}
     for cell, dataset, network in _places(suite):
         columns = _columns(suite.paper, cell, dataset, network)
@@ -91,21 +105,15 @@ def plan(suite: Suite, facts: Facts, only: Mapping[str, str] | None = None) -> P
     return Plan(suite, nodes.by_key, tuple(cells.values()))
 
 
-def epsilon_text(attack: AttackSpec) -> str:
-    """Epsilon as the tables write it: in units of 1/255 for linf, of the pixel range for L2; empty if clean."""
-    if isinstance(attack, CleanSpec):
-        return ""
-    return f"{distance(attack.epsilon) * (255 if attack.norm == 'linf' else 1):.6g}"
-
-
 def _places(suite: Suite) -> Iterator[tuple[Cell, str, str]]:
     """Every cell with its data set and its network."""
     run = suite.run
     for cell in run.table.cells:
         for network in (cell.network,) if cell.network is not None else run.matrix.network:
             for dataset in (cell.dataset,) if cell.dataset is not None else run.matrix.dataset:
-                for room in ("defenses", "attacks", "datasets", "networks"):
-                    name = {"defenses": cell.defense, "attacks": cell.attack, "datasets": dataset}.get(room, network)
+                named = [("defenses", cell.defense), ("defenses", cell.source or cell.defense)]
+                named += [("attacks", cell.attack), ("datasets", dataset), ("networks", network)]
+                for room, name in named:
                     if name not in getattr(suite.paper, room):
                         raise SpecError(
                             f"suite {run.name}: profile {suite.profile} runs {name!r}, which only its overlay defines; "
@@ -118,6 +126,7 @@ def _columns(paper: SuiteSpec, cell: Cell, dataset: str, network: str) -> dict[s
     """The paper's side of the row: what the suite says before the profile substitutes anything."""
     attack, defense = paper.attacks[cell.attack], paper.defenses[cell.defense]
     clean = isinstance(attack, CleanSpec)
+    norm, epsilon = budget_text(paper, cell.attack)
     return {
         "table": str(paper.table.paper or ""),
         "dataset": dataset,
@@ -126,12 +135,29 @@ def _columns(paper: SuiteSpec, cell: Cell, dataset: str, network: str) -> dict[s
         "ratio": ratio_text(defense.ratio) if isinstance(defense, TicketDefenseSpec) else "",
         "candidate_set": " ".join(map(ratio_text, defense.ratios)) if isinstance(defense, R2sSpec) else "",
         "attack": attack.report_as or ("none" if clean else cell.attack),
-        "norm": "" if isinstance(attack, CleanSpec) else attack.norm,
-        "eps": epsilon_text(attack),
-        "attack_source": "",
+        "norm": norm,
+        "eps": epsilon,
+        "attack_source": _source_text(paper, cell),
         "metric": "natural_acc" if clean else "robust_acc",
         "variant": attack.variant,
     }
+
+
+def budget_text(suite: SuiteSpec, attack: str) -> tuple[str, str]:
+    """(norm, epsilon) of an attack of the suite, as tables write them: those that a derived attack chooses from."""
+    spec = suite.attacks[attack]
+    if isinstance(spec, CleanSpec):
+        return "", ""
+    if isinstance(spec, DerivedSpec):
+        return budget_text(suite, chosen_from(spec)[0])
+    return reported_budget(spec)
+
+
+def _source_text(paper: SuiteSpec, cell: Cell) -> str:
+    if cell.source is None:
+        return "same_ratio_other_seed" if cell.source_seed == "other" else ""
+    name = paper.defenses[cell.source].report_as or cell.source
+    return f"{name}_other_seed" if cell.source_seed == "other" else name
 
 
 def _cell(
@@ -140,56 +166,67 @@ def _cell(
     run = suite.run
     attack, defense = run.attacks[cell.attack], run.defenses[cell.defense]
     data, architecture = run.datasets[dataset], run.networks[network]
-    probabilities = defense.probabilities if isinstance(defense, R2sSpec) else None
-    by_seed = []
-    sources: tuple[str, ...] = ()
+    by_seed, held_out = [], []
+    labels: tuple[str, ...] = ()
     members: list[Member] = []
-    for seed in run.seeds:
+    for place, seed in enumerate(run.seeds):
         members = nodes.members(defense, data, architecture, seed)
-        title = f"{cell.attack} on {label_of(architecture)} on {label_of(data)}, seed {seed}"
-        if isinstance(attack, CleanSpec):
-            images, sources = [nodes.data(data)], ("clean",)
-        elif attack.view == "member":
-            images = [nodes.craft(attack, data, [m], seed, f"craft {title} from {m.label}") for m in members]
-            sources = tuple(member.label for member in members)
-        else:
-            images = [nodes.craft(attack, data, members, seed, f"craft {title}", probabilities)]
-            sources = (attack.view,)
-        by_seed.append(
-            tuple(
-                tuple(
-                    nodes.predict(key, member, attack, data, f"predict {title}: {source} to {member.label}")
-                    for member in members
-                )
-                for key, source in zip(images, sources, strict=True)
-            )
+        source = run.defenses[cell.source or cell.defense]
+        source_seed = seed if cell.source_seed == "same" else _other(run.seeds, place)
+        images = Images(
+            nodes,
+            data,
+            nodes.members(source, data, architecture, source_seed),
+            source.probabilities if isinstance(source, R2sSpec) else None,
+            seed,
+            f"on {label_of(architecture)} on {label_of(data)}, seed {seed}"
+            + (f", source of seed {source_seed}" if source_seed != seed else ""),
         )
+        made = images.of(cell.attack)
+        labels = tuple(each.label for each in made)
+        by_seed.append(tuple(each.judged(nodes, members, data) for each in made))
+        if isinstance(attack, GameSpec):
+            fitted = images.of(cell.attack, attack.held_out)
+            held_out.append(tuple(each.judged(nodes, members, data) for each in fitted))
+    probabilities = defense.probabilities if isinstance(defense, R2sSpec) else None
     return PlannedCell(
         columns=columns,
         run={
             "run_dataset": label_of(data),
-            "run_network": label_of(architecture),
-            "run_eps": epsilon_text(attack),
+            "run_network": foreign_label(defense) if isinstance(defense, ForeignSpec) else label_of(architecture),
+            "run_eps": budget_text(run, cell.attack)[1],
         },
         seeds=run.seeds,
         predictions=tuple(by_seed),
-        sources=sources,
+        sources=labels,
         members=tuple(member.label for member in members),
         probabilities=probabilities or (1.0 / len(members),) * len(members),
         attack_key=cell.attack,
         headline=attack.headline,
         substitutes=tuple(_substitutes(suite, cell, dataset, network)),
+        score=attack.kind if isinstance(attack, DerivedSpec) else "mean",
+        tries=attack.tries if isinstance(attack, AnyOfSpec) else 1,
+        held_out=tuple(held_out),
+        attack_kind=attack.kind,
     )
+
+
+def _other(seeds: tuple[int, ...], place: int) -> int:
+    return seeds[(place + 1) % len(seeds)] if len(seeds) > 1 else seeds[place] + 1
 
 
 def _substitutes(suite: Suite, cell: Cell, dataset: str, network: str) -> Iterator[str]:
     """What the profile runs in place of the paper's setting, as flags."""
+    defenses = [cell.defense, *([cell.source] if cell.source is not None else [])]
     settings: dict[str, Callable[[SuiteSpec], Any]] = {
         "data": lambda spec: spec.datasets[dataset],
         "network": lambda spec: spec.networks[network],
-        "attack": lambda spec: spec.attacks[cell.attack].model_dump(exclude=_NOT_OF_THE_ATTACK),
-        "defense": lambda spec: spec.defenses[cell.defense].model_dump(exclude=_NOT_OF_THE_DEFENSE),
-        "schedule": lambda spec: _schedule(spec, cell.defense),
+        "attack": lambda spec: [
+            spec.attacks[name].model_dump(exclude=_NOT_OF_THE_ATTACK)
+            for name in attacks_behind(suite.paper, cell.attack)
+        ],
+        "defense": lambda spec: [spec.defenses[name].model_dump(exclude=_NOT_OF_THE_DEFENSE) for name in defenses],
+        "schedule": lambda spec: [_schedule(spec, name) for name in defenses],
         "seeds": lambda spec: spec.seeds,
     }
     for name, setting in settings.items():
@@ -201,6 +238,8 @@ _NOT_OF_THE_ATTACK = {"batch", "engine", "report_as", "variant", "headline"}
 _NOT_OF_THE_DEFENSE = {"report_as", "training", "search"}  # the schedule behind the name is what counts
 
 
-def _schedule(spec: SuiteSpec, name: str) -> TrainingSpec:
+def _schedule(spec: SuiteSpec, name: str) -> TrainingSpec | None:
     defense = spec.defenses[name]
+    if isinstance(defense, ForeignSpec):
+        return None
     return spec.trainings[defense.training] if isinstance(defense, DenseSpec) else spec.searches[defense.search]

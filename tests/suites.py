@@ -73,10 +73,11 @@ def written(folder: Path, text: str = TINY, name: str = "tiny.yaml") -> Path:
 
 def facts_of(suite: Suite) -> dict[DatasetSpec, DataFacts]:
     """Facts for every data set of a suite: sizes as CIFAR's or the digits', fingerprints made up from the name."""
-    return {spec: _facts(spec) for spec in suite.run.datasets.values()}
+    return {spec: known_facts(spec) for spec in suite.run.datasets.values()}
 
 
-def _facts(spec: DatasetSpec) -> DataFacts:
+def known_facts(spec: DatasetSpec) -> DataFacts:
+    """Made-up facts of one data set."""
     classes = {"cifar100": 100, "digits20": 20, "imagenet": 1000}.get(spec.source, 10)
     channels, size, train, test = (1, 8, 1438, 359) if spec.source.startswith("digits") else (3, 32, 50_000, 10_000)
     fingerprint = f"{sum(map(ord, spec.source)):064x}"

@@ -14,9 +14,13 @@ import torch
 from pyarrow import parquet
 
 from rstbench import build
+from rstbench.attacks.draws import PerImage
 from rstbench.attacks.pgd import pgd
 from rstbench.attacks.threat import Threat
 from rstbench.build import Bench, choose_device, run_node
+from rstbench.build import bench as bench_module
+from rstbench.build.attack import build_craft
+from rstbench.data.cuts import split
 from rstbench.data.sources import facts, load
 from rstbench.defenses.view import CallableView
 from rstbench.errors import DataError, DeviceError, StoreError
@@ -27,7 +31,7 @@ from rstbench.spec.load import load_suite
 from rstbench.spec.versions import BUILDER_VERSIONS
 from rstbench.store import Store, Value
 from rstbench.tickets.ticket import read_ticket
-from rstbench.training import derive_seed, generator
+from rstbench.training import derive_seed
 from tests.data.made import members
 
 SUITE = """
@@ -181,6 +185,7 @@ def test_samples(tiny: Plan, done: Bench) -> None:
     for node in (*of_kind(tiny, "craft"), *of_kind(tiny, "predict")):
         columns = table(done.store.value(node.key))
         measured = ["prediction"] if node.kind == "predict" else ["linf", "l2"]
+        assert node.kind == "predict" or done.store.value(node.key).record["passes"]["gradient"] > 0
         assert list(columns) == ["index", "label", *measured]
         assert len(columns["index"]) in (20, 50) and len(set(columns["index"])) == len(columns["index"])
         assert np.array_equal(arrays.test_labels[columns["index"]], columns["label"])
@@ -221,10 +226,10 @@ def test_a_craft_node_is_the_attack_on_its_member(tiny: Plan, done: Bench) -> No
         found = unpack_images(value.read("images.safetensors"), "here")
         expected = pgd(
             CallableView(source_of(node, done)), clean[16:32], labels[16:32], threat=Threat("linf", 24 / 255), steps=4,
-            generator=generator(derive_seed("craft", 7), "craft", 16), step_size=6 / 255,
+            draws=PerImage(derive_seed("craft", 7), columns["index"][16:32].tolist()), step_size=6 / 255,
             stop=node.spec["attack"]["stop"],
         )  # fmt: skip
-        assert torch.equal(found[16:32], expected)
+        assert torch.equal(found[16:32], expected.images)
 
 
 def test_predictions_are_those_of_a_plain_pass(tiny: Plan, done: Bench) -> None:
@@ -278,7 +283,148 @@ def test_the_same_work_leaves_the_same_bytes(tiny: Plan, done: Bench, tmp_path: 
         again, first = run_node(node, other, silent), done.store.value(node.key)
         assert files(again) == files(first)
         differ = {name for name in first.record if first.record[name] != again.record[name]}
-        assert differ <= {"wall_seconds"}
+        assert differ <= {"wall_seconds", "attack_seconds"}
+
+
+# ---- attacks that cost more than a gradient step, and adversaries that choose ----------------------------------------
+
+FURTHER = SUITE.replace(
+    "table:\n  cells:\n",
+    """  square: {kind: square, epsilon: "24/255", queries: 20, samples: 20, batch: 8}
+  cw: {kind: cw_l2, iterations: 30, initial_const: 5.0, lr: 0.05, samples: 20, batch: 20}
+  near: {kind: cw_l2, iterations: 30, initial_const: 5.0, lr: 0.05, samples: 20, batch: 20, within_epsilon: 0.6}
+  aa: {kind: autoattack, epsilon: "4/255", samples: 24, batch: 8, steps: 2, square_queries: 5}
+  pointwise: {kind: pointwise, over: [pgd, never]}
+  game: {kind: game, over: [never], held_out: 30}
+table:
+  cells:
+    - {defense: dense, attack: square}
+    - {defense: dense, attack: cw}
+    - {defense: dense, attack: near}
+    - {defense: dense, attack: aa}
+    - {defense: r2s, attack: pointwise}
+    - {defense: r2s, attack: game}
+    - {defense: last, attack: never, source: dense}
+""",
+)
+
+
+@pytest.fixture(scope="module")
+def further(done: Bench, tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """More attacks on the same networks, in the same store."""
+    made = planned(tmp_path_factory.mktemp("further"), FURTHER)
+    for node in made.nodes.values():
+        run_node(node, done, silent)
+    return made
+
+
+def crafted_for(made: Plan, defense: str, attack: str) -> Node:
+    """The craft node behind the one source of a cell."""
+    (found,) = [c for c in made.cells if c.columns["defense"] == defense and c.attack_key == attack][:1]
+    return made.nodes[made.nodes[found.predictions[0][-1][0]].inputs["images"]]
+
+
+def test_networks_are_shared_with_another_suite(tiny: Plan, further: Plan) -> None:
+    new = [node.kind for key, node in further.nodes.items() if key not in tiny.nodes]
+    assert set(new) == {"craft", "predict"}
+
+
+def test_queries_of_a_black_box_are_kept(further: Plan, done: Bench) -> None:
+    value = done.store.value(crafted_for(further, "dense", "square").key)
+    columns = table(value)
+    assert list(columns) == ["index", "label", "linf", "l2", "queries"]
+    assert columns["queries"].min() >= 1 and columns["queries"].max() <= 20
+    assert value.record["passes"]["gradient"] == 0 and "reduced_budget" in value.record["flags"]
+
+
+def test_far_images_do_not_count_where_a_limit_is_given(further: Plan, done: Bench) -> None:
+    craft, same = (crafted_for(further, "dense", name) for name in ("cw", "near"))
+    assert craft.key == same.key  # the limit is of the judgement
+    rows = {}
+    for name in ("cw", "near", "clean"):
+        (found,) = [c for c in further.cells if c.columns["defense"] == "dense" and c.attack_key == name]
+        rows[name] = table(done.store.value(found.predictions[0][0][0]))
+    distance = table(done.store.value(craft.key))["l2"]
+    clean = dict(zip(rows["clean"]["index"], rows["clean"]["prediction"], strict=True))
+    near = distance <= 0.6
+    assert 0 < near.sum() < len(near)
+    assert np.array_equal(rows["near"]["prediction"][near], rows["cw"]["prediction"][near])
+    of_clean = np.array([clean.get(i, -1) for i in rows["near"]["index"][~near]])
+    assert np.array_equal(rows["near"]["prediction"][~near][of_clean >= 0], of_clean[of_clean >= 0])
+    right = {name: (each["prediction"] == each["label"]).mean() for name, each in rows.items()}
+    assert right["cw"] < right["near"]
+
+
+def test_held_out_images_are_of_the_validation_part_and_no_test_images(further: Plan, done: Bench) -> None:
+    arrays = load(further.suite.run.datasets["digits"])
+    fit, held_out = split(arrays.train_labels, 0.1, 0)
+    (game,) = [c for c in further.cells if c.score == "game"]
+    keys = {key for seed in game.held_out for row in seed for key in row}
+    assert len(keys) == 3 * 2  # clean images, and those made against either ticket, judged by both
+    for key in keys:
+        node, columns = further.nodes[key], table(done.store.value(key))
+        assert set(columns["index"]) <= set(held_out.tolist()) and not set(columns["index"]) & set(fit.tolist())
+        assert len(columns["index"]) == 30 and np.array_equal(arrays.train_labels[columns["index"]], columns["label"])
+        source = done.store.value(node.inputs["images"])
+        pixels = arrays.train_images[columns["index"]].transpose(0, 3, 1, 2) / np.float32(255)
+        if source.record["kind"] == "craft":
+            found = unpack_images(source.read("images.safetensors"), "here").numpy()
+            assert 0 < np.abs(found - pixels).max() <= 24 / 255 + 1e-6
+            tested = done.store.value(game.predictions[0][1][0])
+            assert not np.array_equal(table(tested)["index"], columns["index"])
+    measured = measure(game, done.store)
+    assert measured is not None and sum(measured.seeds[0].mixture) == pytest.approx(1)
+
+
+def test_pointwise_chooses_among_all_images_and_the_clean_ones(further: Plan, done: Bench) -> None:
+    (place,) = [c for c in further.cells if c.attack_key == "pointwise"]
+    assert place.sources == ("clean", "pgd/0.10", "pgd/0.30", "never/0.10", "never/0.30")
+    ((*rows,),) = place.predictions
+    right = np.array(
+        [[c["prediction"] == c["label"] for c in (table(done.store.value(k)) for k in row)] for row in rows]
+    )
+    expected = (0.25 * right[:, 0] + 0.75 * right[:, 1]).min(axis=0).mean()
+    found = measure(place, done.store)
+    assert found is not None and found.accuracy == pytest.approx(100 * expected)
+
+
+def test_a_transfer_is_made_against_its_source_and_shared_with_it(further: Plan, done: Bench) -> None:
+    (place,) = [c for c in further.cells if c.columns["attack_source"]]
+    assert (place.columns["defense"], place.columns["attack_source"], place.sources) == ("last", "dense", ("dense",))
+    predict = further.nodes[place.predictions[0][0][0]]
+    craft, target = further.nodes[predict.inputs["images"]], further.nodes[predict.inputs["target"]]
+    assert further.nodes[craft.inputs["member_0"]].kind == "train" and target.kind == "search"
+    assert craft.spec["checkpoint"] == "best_on_validation" and predict.spec["checkpoint"] == "last"
+    assert table(done.store.value(predict.key))["index"].shape == (50,)
+
+
+@pytest.mark.parametrize("saves", [1, 3])
+def test_a_killed_autoattack_goes_on_to_the_same_bytes(
+    further: Plan, done: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saves: int
+) -> None:
+    shutil.copytree(done.store.root, tmp_path / "copy")
+    first = bench(tmp_path / "copy")
+    node = crafted_for(further, "dense", "aa")
+    without(first, node)
+
+    def told(progress: list[tuple[float, str]], dies: int | None = None) -> Any:
+        def listen(done: float, total: float, note: str) -> None:
+            if dies is not None and len(progress) == dies:
+                raise Killed
+            progress.append((done, note))
+
+        return listen
+
+    begun: list[tuple[float, str]] = []
+    with pytest.raises(Killed):
+        run_node(node, first, told(begun, saves))
+    assert not first.store.has(node.key) and first.store.read_partial(node.key, "state.safetensors") is not None
+    rest: list[tuple[float, str]] = []
+    resumed = run_node(node, bench(tmp_path / "copy"), told(rest))
+    assert files(resumed) == files(done.store.value(node.key))
+    assert resumed.record["flags"] == done.store.value(node.key).record["flags"]
+    assert not set(begun) & set(rest)  # nothing that was finished is done again
+    assert first.store.read_partial(node.key, "state.safetensors") is None
 
 
 class Killed(BaseException):
@@ -376,7 +522,7 @@ def test_probabilities_of_a_switch_reach_its_views(tiny: Plan, done: Bench) -> N
 
     def images(each: Node, **probabilities: tuple[float, float]) -> bytes:
         spec = {name: value for name, value in each.spec.items() if name != "probabilities"} | probabilities
-        return build._build_craft(replace(each, spec=spec), done, silent)[1]["images.safetensors"]
+        return build_craft(replace(each, spec=spec), done, silent)[1]["images.safetensors"]
 
     for each in (node, first):
         assert each.spec["probabilities"] == [0.25, 0.75]  # as the suite has them
@@ -407,7 +553,7 @@ def test_a_defect_keeps_its_traceback(tiny: Plan, tmp_path: Path, monkeypatch: p
 
 
 def test_the_network_used_last_is_kept_longest(tiny: Plan, done: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "KEPT_NETWORKS", 2)
+    monkeypatch.setattr(bench_module, "KEPT_NETWORKS", 2)
     fresh = Bench(done.store, None, torch.device("cpu"))
     keys = [node.key for node in (*of_kind(tiny, "search"), *of_kind(tiny, "train"))]
     a, b, c = keys[:3]

@@ -6,16 +6,20 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rstbench.errors import SpecError
-from rstbench.nodes import Node, node_key
-from rstbench.plan import Plan, epsilon_text, merge_nodes, plan, ratio_text
+from rstbench.nodes import Member, Node, Nodes, node_key
+from rstbench.plan import Plan, merge_nodes, plan, ratio_text
+from rstbench.spec.attacks import NOT_CRAFTED, CraftedSpec, PgdSpec
+from rstbench.spec.battery import attack_spec
+from rstbench.spec.budgets import reported_budget
 from rstbench.spec.load import load_suite
-from rstbench.spec.models import PgdSpec
+from rstbench.spec.models import DatasetSpec
 from rstbench.spec.suite import PROFILES
-from tests.suites import SHIPPED, TINY, changed, facts_of, planned, written
+from tests.suites import SHIPPED, TINY, changed, facts_of, known_facts, planned, written
 
 ROOT = Path(__file__).parents[1]
 TABLE3 = ROOT / "suites" / "table3_r2s.yaml"
@@ -44,15 +48,15 @@ GOLDEN = {
 3dda40560ca7dce2e65b135981612a26 train dense (adversarial) preact_resnet18 on cifar10, seed 0
 8c0d09124927a284bebd8451f040e55a search 5 % preact_resnet18 on cifar10, seed 0
 fefb4d2fb8476308e48da9835e8af6ac search 30 % wide_resnet34 on cifar100, seed 2
-64afbd904a2201cad9ef00a360bbba6d craft pgd20 on preact_resnet18 on cifar10, seed 0 from 0.05
-b462f5c83b3a1a74e115647ce0ca71b8 craft eot on preact_resnet18 on cifar10, seed 0
-af3ca0b983170ca9561b65d75e78842e predict pgd20 on preact_resnet18 on cifar10, seed 0: 0.05 to 0.30
+3c73229632fd7e5b6537053b38b18936 craft pgd20 on preact_resnet18 on cifar10, seed 0 from 0.05
+f0e488873e3bf04e49a1a1f38c027727 craft eot on preact_resnet18 on cifar10, seed 0
+c8ae55ac2cd5ae4b0b1a14b20a42debd predict pgd20 on preact_resnet18 on cifar10, seed 0: 0.05 to 0.30
 """,
     "smoke": """
 5a9650e3e4c85fbaf46da1387cb24519 data digits
 7893cb52af544ffe74bf0deb70a76506 train dense (adversarial) preact_resnet10-w0.25 on digits, seed 0
 81701b9d636fdc911d1d74c602c5a9f6 search 5 % preact_resnet10-w0.25 on digits, seed 0
-fdaa6df7e3ce327b71add03d0602d48f craft ensemble on wide_resnet10-w0.15 on digits20, seed 0
+dfae56c1f4110e4eca5aebe00225d3ff craft ensemble on wide_resnet10-w0.15 on digits20, seed 0
 ef187d54697cfb076f3fcdd65619baac predict clean on preact_resnet10-w0.25 on digits, seed 0: clean to dense
 """,
 }
@@ -176,6 +180,66 @@ def test_the_content_of_the_data_is_part_of_every_key(tmp_path: Path) -> None:
 def test_names_and_notation_do_not_change_keys(tmp_path: Path, pair: tuple[str, str]) -> None:
     before, after = keys_of(tmp_path), keys_of(tmp_path, pair)
     assert before == after
+
+
+CRAFTED: dict[str, dict[str, Any]] = {
+    "fgsm": {"epsilon": "4/255", "step_size": "3/255"},
+    "pgd": {
+        "epsilon": "4/255", "step_size": "3/255", "steps": 3, "restarts": 2, "start": "zero", "stop": "source_fooled",
+    },
+    "apgd": {"epsilon": "4/255", "loss": "dlr", "steps": 3, "restarts": 2, "keep": "best_loss"},
+    "cw_l2": {
+        "confidence": 1.0, "binary_search_steps": 2, "iterations": 3, "initial_const": 0.2, "lr": 0.1,
+        "abort_early": False,
+    },
+    "cw_inf": {
+        "form": "bounded", "epsilon": "4/255", "steps": 3, "initial_const": 0.2, "lr": 0.1, "step_size": "1/255",
+    },
+    "autoattack": {
+        "epsilon": "4/255", "version": "rand", "steps": 3, "square_queries": 3, "eot_queries": 3,
+    },
+    "square": {"epsilon": "4/255", "queries": 3, "p_init": 0.5},
+    "bandits": {
+        "epsilon": "4/255", "queries": 3, "fd_eta": 0.5, "image_lr": 0.5, "online_lr": 0.5, "exploration": 0.5,
+        "tile": 4,
+    },
+    "arc": {"epsilon": "4/255", "steps": 3, "rho": 0.5, "rivals": 2},
+    "hinge": {"epsilon": "4/255", "steps": 3, "restarts": 2},
+}  # fmt: skip
+ALSO: dict[str, Any] = {"samples": 7, "batch": 9, "engine": {"precision": "bf16"}}
+OF_VIEWS = {"view": "ensemble", "average": "probabilities", "expectation": "mean_unit_gradient"}
+OTHER_NORM = {"norm": "l2", "epsilon": 1.0}
+
+
+def craft_key(kind: str, **fields: Any) -> str:
+    spec = attack_spec({"kind": kind, **fields}, kind)
+    assert isinstance(spec, CraftedSpec)
+    data = DatasetSpec(source="cifar10")
+    nodes = Nodes(load_suite(TABLE3).run, {data: known_facts(data)})
+    return nodes.craft(spec, data, [Member("a" * 64, "last", "one", 1.0)], 0, "any title")
+
+
+@pytest.mark.parametrize("kind", CRAFTED)
+def test_every_field_of_an_attack_is_part_of_its_key_but_the_tables(kind: str) -> None:
+    usual = craft_key(kind)
+    spec = type(attack_spec({"kind": kind}, kind))
+    assert craft_key(kind, report_as="other", variant="x", headline=True) == usual
+    changes = CRAFTED[kind] | ALSO | ({} if kind in ("arc", "hinge") else OF_VIEWS)
+    tried = set(changes) | {"kind", "norm"}
+    assert tried | NOT_CRAFTED >= set(spec.model_fields), "a field was added to the attack: try it here"
+    keys = [craft_key(kind, **{name: value}) for name, value in changes.items()]
+    if "norm" in spec.model_fields and kind not in ("fgsm", "cw_inf"):
+        keys.append(craft_key(kind, **OTHER_NORM))
+    assert len({usual, *keys}) == len(keys) + 1
+    if "within_epsilon" in spec.model_fields:
+        assert craft_key(kind, within_epsilon=0.5 if kind == "cw_l2" else True) == usual
+
+
+def test_defaults_of_an_attack_are_written_out_in_its_key() -> None:
+    assert craft_key("fgsm") == craft_key("fgsm", step_size="8/255")
+    assert craft_key("pgd") == craft_key("pgd", step_size="2/255", steps=20, epsilon="16/510")
+    assert craft_key("bandits") == craft_key("bandits", fd_eta=0.1, online_lr=100.0)
+    assert craft_key("bandits", **OTHER_NORM) == craft_key("bandits", fd_eta=0.01, **OTHER_NORM)
 
 
 def test_profile_does_not_change_keys(tmp_path: Path) -> None:
@@ -448,8 +512,8 @@ def test_ratio_text(ratio: float, text: str) -> None:
 
 
 @pytest.mark.parametrize("epsilon, text", [("8/255", "8"), ("1/510", "0.5"), ("0.03", "7.65"), ("0", "0")])
-def test_epsilon_text(epsilon: str, text: str) -> None:
-    assert epsilon_text(PgdSpec(kind="pgd", epsilon=epsilon)) == text
+def test_reported_budget(epsilon: str, text: str) -> None:
+    assert reported_budget(PgdSpec(kind="pgd", epsilon=epsilon)) == ("linf", text)
 
 
 def test_planning_needs_no_torch() -> None:

@@ -48,12 +48,16 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """Where and with what to run. workers: None for one worker per CPU core (one in all on a GPU)."""
+    """Where and with what to run. workers: None for one worker per CPU core (one in all on a GPU).
+
+    plugins: modules that register networks, imported by every worker.
+    """
 
     data_dir: Path | None
     device: str | None
     workers: int | None = None
     time_limit_s: float | None = None
+    plugins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,8 @@ class _Loop:
     def _spawn(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
-        arguments = (there, self._store.root, self._settings.data_dir, self._settings.device)
+        settings = self._settings
+        arguments = (there, self._store.root, settings.data_dir, settings.device, settings.plugins)
         process = context.Process(target=work, args=arguments, daemon=True)
         worker = _Worker(process, here)
         # Started by the first worker otherwise, and then it would unblock the signals.

@@ -43,7 +43,9 @@ class _Stop:
             raise _Stopped
 
 
-def work(pipe: Connection, root: Path, data_dir: Path | None, device: str | None) -> None:
+def work(
+    pipe: Connection, root: Path, data_dir: Path | None, device: str | None, plugins: tuple[str, ...] = ()
+) -> None:
     """Receive nodes, compute them into the store at `root`, and answer with messages until None is received.
 
     Messages are tuples: ("progress", done, total, note), ("done",), ("failed", message, exit code), and
@@ -57,15 +59,24 @@ def work(pipe: Connection, root: Path, data_dir: Path | None, device: str | None
     with contextlib.suppress(_Stopped, EOFError, BrokenPipeError, ConnectionResetError):
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})  # the parent held them back
-            _serve(pipe, root, data_dir, device, stop)
+            _serve(pipe, root, data_dir, device, plugins, stop)
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending; nothing is left to interrupt
 
 
-def _serve(pipe: Connection, root: Path, data_dir: Path | None, device: str | None, stop: _Stop) -> None:
+def _serve(
+    pipe: Connection,
+    root: Path,
+    data_dir: Path | None,
+    device: str | None,
+    plugins: tuple[str, ...],
+    stop: _Stop,
+) -> None:
     from rstbench.build import Bench, choose_device, run_node
+    from rstbench.foreign.plugins import register_modules
 
     try:
+        register_modules(plugins)
         bench = Bench(Store(root), data_dir, choose_device(device))
     except RstbenchError as error:
         pipe.send(("unusable", str(error)))

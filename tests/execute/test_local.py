@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rstbench.errors import DeviceError, StoreError
+from rstbench.errors import DeviceError, RstbenchError, StoreError
 from rstbench.execute import local
 from rstbench.execute.local import Outcome, Settings, execute
 from rstbench.nodes import Node
@@ -233,6 +233,20 @@ def test_long_time_limits(store: Store) -> None:
 def test_an_absent_device_is_one_error(store: Store) -> None:
     with pytest.raises(DeviceError, match="'quantum' is not available here"):
         run(graph(node("one"), node("two")), store, device="quantum", workers=2)
+    assert not multiprocessing.active_children()
+
+
+def test_workers_import_plug_ins_or_say_why_not(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "planted_plugin.py").write_text(
+        "from pathlib import Path\nPath(__file__).with_name('imported').touch()\nRSTBENCH_NETWORKS = {}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = Settings(None, "cpu", 1, plugins=("planted_plugin",))
+    assert execute(graph(node("one")), store, settings, Diary()).computed == 1
+    assert (tmp_path / "imported").exists()
+    settings = Settings(None, "cpu", 1, plugins=("no_such_plugin",))
+    with pytest.raises(RstbenchError, match="plug-in module 'no_such_plugin': cannot be imported"):
+        execute(graph(node("two")), store, settings, Diary())
     assert not multiprocessing.active_children()
 
 
