@@ -5,27 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rstbench.plan import Node, Plan
-from rstbench.report.measure import CellResult, Records, measure_plan, read_columns
+from rstbench.plan import Node, Plan, PlannedCell
+from rstbench.report.crafted import CraftNodes, distance_columns
+from rstbench.report.measure import CellResult, Records, SeedMeasurement, measure_plan, prediction_keys
 from rstbench.report.table import KEY, key_columns, percent
 from rstbench.store import Store
 
 DETAILS = (
-    *KEY, "seed", "accuracy", "n", "interval",
+    *KEY, "seed", "accuracy", "n", "interval", "worst_source", "mixture",
     "linf", "l2", "checkpoint", "best_epoch", "best_validation_accuracy",
     "network_seconds", "attack_seconds", "predict_seconds", "network_keys", "attack_keys", "predict_keys",
     "data_fingerprint", "notes",
 )  # fmt: skip
 """The columns of details.csv.
 
-accuracy: of this seed, percent. interval: the kind of the table's interval. linf (in units of 1/255) and l2: mean
-distances of the adversarial images. best_epoch, best_validation_accuracy (percent) and network_keys: one for each
-member, in order. Seconds: wall time of the nodes behind the row; nodes that rows share count in each of them.
-data_fingerprint: SHA-256 of the images and labels behind the row.
+accuracy: of this seed, percent. interval: the kind of the table's interval. worst_source: label of the source that
+does most damage, where the adversary chose one for all images. mixture: member probabilities, in order, that the game
+fitted on held-out images. linf (in units of 1/255) and l2: mean distances of the images as crafted; of the worst source
+where one was chosen; blank where the adversary chooses for each image. best_epoch, best_validation_accuracy (percent)
+and network_keys: one for each member, in order. Seconds: wall time of the nodes behind the row; nodes that rows share
+count in each of them. data_fingerprint: SHA-256 of the images and labels behind the row.
 """
 
 TRANSFER = (*KEY, "source", "member", "accuracy", "n", "seeds")
-"""The columns of transfer.csv. accuracy: of `member` on images made against `source`, percent, mean over seeds."""
+"""The columns of transfer.csv. accuracy: of `member` on images made against `source`, percent, mean over seeds.
+
+Sources of an adversary that chooses among attacks are all sources of these attacks, and the clean images.
+"""
 
 _SHORT = 12
 _NETWORKS = ("train", "search")
@@ -36,28 +42,24 @@ def details(plan: Plan, store: Store, results: Sequence[CellResult] | None = Non
     import pandas as pd
 
     records = Records(plan, store)
-    distances: dict[str, tuple[float, float] | None] = {}
+    crafts = CraftNodes(plan, store, records)
     rows = []
     for result in results if results is not None else measure_plan(plan, store):
         cell, measured = result.cell, result.measurement
-        for seed, seeds_result, keys in zip(cell.seeds, result.seeds, cell.predictions, strict=True):
-            predictions = [key for row in keys for key in row]
+        for position, seed in enumerate(result.seeds):
+            predictions = prediction_keys(cell, position)
             nodes = records.nodes(predictions)
-            crafted = [key for key, node in nodes.items() if node.kind == "craft"]
-            for key in crafted:
-                if key not in distances:
-                    distances[key] = _distances(store, key)
+            distances = crafts.distances(cell, position, seed)
             rows.append(
                 {
                     **key_columns(cell),
-                    "seed": str(seed),
-                    "accuracy": percent(seeds_result.accuracy) if seeds_result else "",
-                    "n": str(len(seeds_result.scores)) if seeds_result else "",
+                    "seed": str(cell.seeds[position]),
                     "interval": measured.interval.kind if measured else "",
-                    **_mean_distances([distances[key] for key in crafted]),
-                    **_networks([nodes[key] for key in keys[0]], records),
+                    **_measured(cell, seed),
+                    **(distance_columns(*distances) if distances else {"linf": "", "l2": ""}),
+                    **_networks([nodes[key] for key in cell.predictions[position][0]], records),
                     **_seconds(nodes, records),
-                    "attack_keys": _short(crafted),
+                    "attack_keys": _short(key for key, node in nodes.items() if node.kind == "craft"),
                     "predict_keys": _short(predictions),
                     "data_fingerprint": " ".join(n.spec["fingerprint"] for n in nodes.values() if n.kind == "data"),
                     "notes": "; ".join(_notes(nodes, records)),
@@ -124,15 +126,12 @@ def _notes(nodes: Mapping[str, Node], records: Records) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def _distances(store: Store, key: str) -> tuple[float, float] | None:
-    columns = read_columns(store, key, ("linf", "l2"))
-    return None if columns is None else (float(columns["linf"].mean()), float(columns["l2"].mean()))
-
-
-def _mean_distances(of_sources: Sequence[tuple[float, float] | None]) -> dict[str, str]:
-    known = [pair for pair in of_sources if pair is not None]
-    if not known or len(known) != len(of_sources):
-        return {"linf": "", "l2": ""}
-    linf = sum(pair[0] for pair in known) / len(known)
-    l2 = sum(pair[1] for pair in known) / len(known)
-    return {"linf": f"{255 * linf:.3f}", "l2": f"{l2:.4f}"}
+def _measured(cell: PlannedCell, seed: SeedMeasurement | None) -> dict[str, str]:
+    if seed is None:
+        return dict.fromkeys(("accuracy", "n", "worst_source", "mixture"), "")
+    return {
+        "accuracy": percent(seed.accuracy),
+        "n": str(len(seed.scores)),
+        "worst_source": "" if seed.worst_source is None else cell.sources[seed.worst_source],
+        "mixture": " ".join(f"{probability:.4f}" for probability in seed.mixture),
+    }

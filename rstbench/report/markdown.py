@@ -6,52 +6,51 @@ from collections.abc import Sequence
 from typing import Any
 
 from rstbench.plan import Plan
-from rstbench.report.layout import (
-    Grid,
-    attack_label,
-    cell_text,
-    count_sentences,
-    grid,
-    interval_sentence,
-    legend,
-    substituted,
-)
-from rstbench.report.table import KEY, Counts
+from rstbench.report.layout import Grid, attack_label, cell_text, defense_label, grid, letter
+from rstbench.report.legend import count_sentences, interval_sentence, legend, score_sentences, setting_sentence
+from rstbench.report.listing import HEAD, Block, listing
+from rstbench.report.table import KEY, Counts, key_columns
+from rstbench.spec.flags import RELIABILITY
 
 
-def markdown(plan: Plan, frame: Any, details: Any, matrices: Any, answering: Counts, further: Counts) -> str:
-    """The page, from the frames of `tidy`, `details` and `transfer`. Equal frames give equal text."""
+def markdown(
+    plan: Plan, frame: Any, details: Any, matrices: Any, battery: Any, answering: Counts, further: Counts
+) -> str:
+    """The page, from the frames of `tidy`, `details`, `transfer` and `battery`. Equal frames give equal text."""
     suite = plan.suite
-    parts = [f"# {suite.run.title}", suite.run.description.strip(), _table(grid(plan, frame))]
+    parts = [f"# {suite.run.title}", suite.run.description.strip()]
+    if suite.run.table.layout == "list":
+        parts += _list(listing(frame, battery, strong="**"))
+        parts.append(
+            "Mean distance: of all images as crafted. Used for an image: queries up to its success, of fooled images, "
+            "or passes through one network. Time: wall time of crafting, in all; lines that share images share it."
+        )
+    else:
+        parts.append(_table(grid(plan, frame)))
     parts.append("Accuracies in percent." + _sizes(frame))
     parts.append(interval_sentence(details["interval"]))
+    parts += score_sentences(plan)
     parts.append(f"Profile `{suite.profile}`. " + setting_sentence(plan))
     parts.append("\n".join(f"- {sentence}" for sentence in count_sentences(answering, further)))
     notes = list(dict.fromkeys(note for text in details["notes"] if text for note in text.split("; ")))
     if notes:
         parts.append("Notes on the data: " + "; ".join(notes) + ".")
-    parts += _matrices(matrices)
+    parts += _chosen(plan, details)
+    parts += _matrices(plan, matrices)
     flags = legend(frame)
     if flags:
         parts.append("## Flags")
-        parts.append("\n".join(f"- `{flag}`: {meaning}" for flag, meaning in flags))
+        parts.append("\n".join(f"- {_name(flag)}: {meaning}" for flag, meaning in flags))
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def setting_sentence(plan: Plan) -> str:
-    """What was substituted, in a plain sentence."""
-    clauses = substituted(plan)
-    if not clauses:
-        return "Nothing is substituted: this is the setting that the suite declares."
-    return (
-        f"In place of the suite's own setting it uses: {'; '.join(clauses)}. "
-        "Cells with substitutes are not in the paper's setting, and their numbers no test of its claims."
-    )
 
 
 def escape(text: str) -> str:
     """Text that a Markdown table cell shows as it is."""
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _name(flag: str) -> str:
+    return f"`{flag}`" + (f" (†{letter(flag)})" if flag in RELIABILITY else "")
 
 
 def _sizes(frame: Any) -> str:
@@ -74,34 +73,67 @@ def _table(layout: Grid) -> str:
     return _lines(lines)
 
 
+def _list(blocks: Sequence[Block]) -> list[str]:
+    parts = []
+    for block in blocks:
+        lines = [list(HEAD), ["---"] * len(HEAD), *(list(line.texts) for line in block.lines)]
+        parts += [f"### {block.title}", _lines(lines)]
+    return parts
+
+
 def _lines(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(escape(cell) for cell in line) + " |" for line in lines)
 
 
-def _matrices(matrices: Any) -> list[str]:
-    if matrices.empty:
-        return []
-    parts = [
-        "## Members and transfer",
-        "Accuracy of each member (column) on images made against each source (row). The mean over all entries, "
-        "weighted by the members' probabilities, is the defense's accuracy.",
-    ]
-    for _, group in matrices.groupby(list(KEY), sort=False):
-        first = group.iloc[0].to_dict()
-        words = [first["defense"], f"({first['candidate_set']})" if first["candidate_set"] else "", "on"]
-        words += [f"{first['dataset']}, {first['network']}, {attack_label(first)}"]
-        heading = " ".join(word for word in words if word) + (f", {first['variant']}" if first["variant"] else "")
+def _heading(row: dict[str, str]) -> str:
+    words = f"{defense_label(row)} on {row['dataset']}, {row['network']}, {attack_label(row)}"
+    return words + (f", {row['variant']}" if row["variant"] else "")
+
+
+def _chosen(plan: Plan, details: Any) -> list[str]:
+    """Whom the adversary, and what the defense, has chosen: worst sources and mixtures."""
+    seeds = [cell for cell in plan.cells for _ in cell.seeds]
+    lines = []
+    for cell, row in zip(seeds, details.to_dict("records"), strict=True):
+        where = f"- {_heading(row)}, seed {row['seed']}: "
+        if row["worst_source"]:
+            lines.append(where + f"worst source {row['worst_source']}")
+        if row["mixture"]:
+            shares = zip(cell.members, row["mixture"].split(), strict=True)
+            lines.append(where + "mixture " + ", ".join(f"{member}: {share}" for member, share in shares))
+    return ["## Chosen sources and mixtures", "\n".join(lines)] if lines else []
+
+
+def _matrices(plan: Plan, matrices: Any) -> list[str]:
+    # One row for each source only where the sources are networks: tables of all attacks' sources help nobody.
+    shown = {
+        tuple(key_columns(cell)[name] for name in KEY)
+        for cell in plan.cells
+        if cell.score == "mean" and len(cell.sources) > 1
+    }
+    parts: list[str] = []
+    for key, group in matrices.groupby(list(KEY), sort=False):
+        if key not in shown:
+            continue
         members = list(dict.fromkeys(group["member"]))
         sources = list(dict.fromkeys(group["source"]))
         value = {(row["source"], row["member"]): row["accuracy"] for row in group.to_dict("records")}
         lines = [["source", *members], ["---", *["---:"] * len(members)]]
         lines += [[source, *(value[source, member] for member in members)] for source in sources]
-        parts += [f"### {heading}", _lines(lines)]
-        if sources == members:
+        first = group.iloc[0].to_dict()
+        parts += [f"### {_heading(first)}", _lines(lines)]
+        if sources == members and not first["attack_source"]:
             own = [float(value[member, member]) for member in members]
             other = [float(value[s, m]) for s in sources for m in members if s != m]
             parts.append(
                 f"Mean on the diagonal (attacked itself) {sum(own) / len(own):.2f}, "
                 f"off it (transferred) {sum(other) / len(other):.2f}."
             )
-    return parts
+    if not parts:
+        return []
+    return [
+        "## Members and transfer",
+        "Accuracy of each member (column) on images made against each source (row). The mean over all entries, "
+        "weighted by the members' probabilities, is the defense's accuracy.",
+        *parts,
+    ]

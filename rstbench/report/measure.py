@@ -1,13 +1,12 @@
 """From stored predictions to accuracies.
 
-The score of an image under one seed is the mean over sources of the probability-weighted mean over members of
-[prediction == label]: for a random switch whose adversary draws its source uniformly, that is exactly the
-expected accuracy, diagonal included. Ours is the mean over images, then over seeds.
+The score of an image under one seed follows from its predictions as the cell asks (`scores`). Ours is the mean over
+images, then over seeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,35 +15,37 @@ from numpy.typing import NDArray
 
 from rstbench.errors import StoreError
 from rstbench.plan import Node, Plan, PlannedCell
-from rstbench.report.statistics import Interval, bootstrap, t_over_seeds, wilson
+from rstbench.report.predictions import Integers, Samples, read_grid, read_seed
+from rstbench.report.scores import score
+from rstbench.report.statistics import Interval, Right, bootstrap, t_over_seeds, wilson
 from rstbench.store import Store
-
-SAMPLES = "samples.parquet"
-
-Integers = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Predictions of one network: test index, label and predicted class, each int64 (N,)."""
-
-    index: Integers
-    label: Integers
-    prediction: Integers
 
 
 @dataclass(frozen=True)
 class SeedMeasurement:
-    """One cell under one seed. scores: (N,) in [0, 1]; matrix: source x member accuracies in percent."""
+    """One cell under one seed.
+
+    index: test indices, int64 (N,); right: bool (S, N, M), by source, image and member; scores: (N,) in [0, 1].
+    worst_source: number of the source that was chosen for all images; mixture: member probabilities of the game.
+    """
 
     seed: int
+    index: Integers
+    right: Right
     scores: NDArray[np.float64]
-    matrix: NDArray[np.float64]
+    worst_source: int | None = None
+    mixture: tuple[float, ...] = ()
 
     @property
     def accuracy(self) -> float:
         """Mean score, in percent."""
         return 100 * float(self.scores.mean())
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """Accuracy by source and member, in percent."""
+        means: NDArray[np.float64] = 100 * self.right.mean(axis=1)
+        return means
 
 
 @dataclass(frozen=True)
@@ -59,88 +60,32 @@ class Measurement:
 
     @property
     def members(self) -> NDArray[np.float64]:
-        """Accuracy of each member in percent, mean over sources and seeds."""
+        """Accuracy of each member in percent, mean over sources and seeds, whatever source the adversary prefers."""
         means: NDArray[np.float64] = self.matrix.mean(axis=0)
         return means
 
 
-def read_columns(store: Store, key: str, names: tuple[str, ...]) -> dict[str, NDArray[Any]] | None:
-    """Columns of a value's per-sample file, or None if the value is not in the store.
-
-    Raises `StoreError` if the file is damaged or lacks a column.
-    """
-    if not store.has(key):
-        return None
-    value = store.value(key)
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        data = pyarrow.BufferReader(value.read(SAMPLES))
-        table = pyarrow.parquet.read_table(data, columns=list(names), use_threads=False)
-        columns = {name: table.column(name).to_numpy() for name in names}
-    except (pyarrow.ArrowException, KeyError) as error:
-        raise StoreError(
-            f"{value.directory / SAMPLES}: not per-sample results with the columns {', '.join(names)} ({error})"
-        ) from error
-    for name, column in columns.items():
-        if column.dtype.kind not in "iuf" or (name in ("index", "label", "prediction") and column.dtype.kind == "f"):
-            raise StoreError(f"{value.directory / SAMPLES}: column {name} holds {column.dtype}, or empty places")
-    return columns
-
-
-def read_samples(store: Store, key: str) -> Samples | None:
-    """The predictions under `key`, or None if they are not in the store. Raises `StoreError` if they are damaged."""
-    columns = read_columns(store, key, ("index", "label", "prediction"))
-    if columns is None:
-        return None
-    samples = Samples(*(columns[name].astype(np.int64, copy=False) for name in ("index", "label", "prediction")))
-    if len(samples.index) == 0 or len(np.unique(samples.index)) != len(samples.index):
-        raise StoreError(f"{store.value(key).directory / SAMPLES}: no images, or one image more than once")
-    return samples
-
-
-def read_seed(cell: PlannedCell, position: int, store: Store) -> list[list[Samples]] | None:
-    """Predictions of the cell under its seed number `position`, by source and member; None if any is missing.
-
-    Raises `StoreError` if they do not concern the same images with the same labels.
-    """
-    keys = cell.predictions[position]
-    if not all(store.has(key) for row in keys for key in row):
-        return None
-    first: Samples | None = None
-    result: list[list[Samples]] = []
-    for row in keys:
-        read: list[Samples] = []
-        for key in row:
-            samples = read_samples(store, key)
-            if samples is None:
-                return None
-            first = first or samples
-            if not (np.array_equal(samples.index, first.index) and np.array_equal(samples.label, first.label)):
-                raise StoreError(
-                    f"value {key[:12]}: its images or labels are not those of {keys[0][0][:12]}, "
-                    f"though both are predictions under seed {cell.seeds[position]}"
-                )
-            read.append(samples)
-        result.append(read)
-    return result
+def prediction_keys(cell: PlannedCell, position: int) -> list[str]:
+    """Keys of all predict nodes behind the cell under its seed number `position`, held-out images included."""
+    grids = [cell.predictions[position], *cell.held_out[position : position + 1]]
+    return [key for grid in grids for row in grid for key in row]
 
 
 def measure_seed(cell: PlannedCell, position: int, store: Store) -> SeedMeasurement | None:
     """The cell under its seed number `position`, or None if any of its predictions is not in the store."""
-    read = read_seed(cell, position, store)
-    if read is None:
+    if not all(store.has(key) for key in prediction_keys(cell, position)):
         return None
-    matrix = np.empty((len(cell.sources), len(cell.members)))
-    scores = np.zeros(len(read[0][0].label))
-    for s, row in enumerate(read):
-        for m, samples in enumerate(row):
-            correct = samples.prediction == samples.label
-            matrix[s, m] = 100 * correct.mean()
-            scores += correct * (cell.probabilities[m] / len(read))
-    # Weights like 1/6 do not sum to 1 in binary.
-    return SeedMeasurement(cell.seeds[position], np.clip(np.round(scores, 12), 0.0, 1.0), matrix)
+    read = read_seed(cell, position, store)
+    held_out = read_grid(cell.held_out[position], cell.seeds[position], store) if cell.score == "game" else []
+    if read is None or held_out is None:
+        return None
+    right = _right(read)
+    scored = score(cell, right, _right(held_out) if held_out else None)
+    return SeedMeasurement(cell.seeds[position], read[0][0].index, right, scored.scores, scored.source, scored.mixture)
+
+
+def _right(read: Sequence[Sequence[Samples]]) -> Right:
+    return np.array([np.stack([one.prediction == one.label for one in row], axis=-1) for row in read])
 
 
 def measure(cell: PlannedCell, store: Store) -> Measurement | None:
@@ -148,7 +93,7 @@ def measure(cell: PlannedCell, store: Store) -> Measurement | None:
 
     Raises `StoreError` if predictions are damaged or do not fit each other.
     """
-    if not all(store.has(key) for seed in cell.predictions for row in seed for key in row):
+    if not all(store.has(key) for position in range(len(cell.seeds)) for key in prediction_keys(cell, position)):
         return None
     seeds = [measure_seed(cell, position, store) for position in range(len(cell.seeds))]
     return combine(cell, seeds)
@@ -167,12 +112,13 @@ def combine(cell: PlannedCell, seeds: Iterable[SeedMeasurement | None]) -> Measu
         counts = ", ".join(f"{len(seed.scores)} under seed {seed.seed}" for seed in present)
         raise StoreError(f"{describe(cell)}: test images differ between seeds ({counts})")
     means = [seed.accuracy for seed in present]
+    scores = present[0].scores
     if len(present) > 1:
         interval = t_over_seeds(means)
-    elif len(cell.sources) == len(cell.members) == 1:
-        interval = wilson(round(float(present[0].scores.sum())), n)
+    elif len(cell.members) == 1 and bool(np.isin(scores, (0.0, 1.0)).all()):
+        interval = wilson(int(scores.sum()), n)
     else:
-        interval = bootstrap(present[0].scores)
+        interval = bootstrap(scores)
     matrix = np.mean([seed.matrix for seed in present], axis=0)
     return Measurement(float(np.mean(means)), interval, n, tuple(present), matrix)
 

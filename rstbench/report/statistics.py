@@ -23,6 +23,9 @@ BOOTSTRAP_SEED = 0
 _CHUNK = 2_000_000
 """Numbers drawn at once, so that many images do not fill the memory."""
 
+Right = NDArray[np.bool_]
+"""Whether predictions are right, (S, N, M): by source, image and member."""
+
 Kind = Literal["wilson", "bootstrap", "t over seeds"]
 
 

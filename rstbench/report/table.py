@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from rstbench.errors import SpecError
 from rstbench.plan import Plan, PlannedCell
-from rstbench.report.measure import CellResult, Records, measure_plan
+from rstbench.report.measure import CellResult, Records, measure_plan, prediction_keys
 from rstbench.report.paper import IDENTITY, PaperRow, paper_value
+from rstbench.report.reliability import reliability
+from rstbench.spec.flags import RELIABILITY
 from rstbench.store import Store
 
 KEY = (*IDENTITY, "variant")
@@ -24,6 +26,7 @@ COLUMNS = (
 
 HEADLINE = "headline"
 NOT_RUN = "not_run"
+CLEAN_SOURCE = "clean"
 DATA_NOTES = "data:notes"
 _OTHER_NETWORK_OR_DATA = {"substitute:network", "substitute:data"}
 
@@ -58,8 +61,9 @@ def tidy(plan: Plan, store: Store, results: Sequence[CellResult] | None = None) 
     records = Records(plan, store)
     rows: list[dict[str, str]] = []
     seen: dict[tuple[str, ...], PlannedCell] = {}
-    for result in results if results is not None else measure_plan(plan, store):
-        row = _row(plan, result, records)
+    results = results if results is not None else measure_plan(plan, store)
+    for result, compared in zip(results, reliability(results, plan.suite.run.attacks, plan.nodes), strict=True):
+        row = _row(plan, result, flags(result, records) | compared)
         key = tuple(row[name] for name in KEY)
         if key in seen:
             words = ", ".join(f"{name} {value}" for name, value in zip(KEY, key, strict=True) if value)
@@ -83,7 +87,7 @@ def answered(cell: PlannedCell) -> PaperRow | None:
     return None if cell.columns["variant"] else paper_value(cell.columns)
 
 
-def _row(plan: Plan, result: CellResult, records: Records) -> dict[str, str]:
+def _row(plan: Plan, result: CellResult, flags: Iterable[str]) -> dict[str, str]:
     cell, measured = result.cell, result.measurement
     paper = answered(cell)
     row = dict.fromkeys(COLUMNS, "") | key_columns(cell) | dict(cell.run)
@@ -91,7 +95,7 @@ def _row(plan: Plan, result: CellResult, records: Records) -> dict[str, str]:
         "value": paper.value if paper else "",
         "seeds": " ".join(map(str, cell.seeds)),
         "profile": str(plan.suite.profile),
-        "flags": " ".join(flags(result, records)),
+        "flags": " ".join(sorted(flags)),
     }
     if measured is not None:
         row |= {
@@ -114,8 +118,13 @@ def _comparable(cell: PlannedCell) -> bool:
     return (
         cell.run["run_dataset"] == cell.columns["dataset"]
         and not _OTHER_NETWORK_OR_DATA & set(cell.substitutes)
-        and _number(cell.run["run_eps"]) == _number(cell.columns["eps"])
+        and same_number(cell.run["run_eps"], cell.columns["eps"])
     )
+
+
+def same_number(one: str, other: str) -> bool:
+    """Whether two texts are the same number, as "2.0" and "2" are, or the same text."""
+    return _number(one) == _number(other)
 
 
 def _number(text: str) -> Decimal | str:
@@ -125,20 +134,39 @@ def _number(text: str) -> Decimal | str:
         return text
 
 
-def flags(result: CellResult, records: Records) -> list[str]:
-    """The row's flags, sorted: substitutes, headline, notes of the data, batches that did not fit, not run."""
+def flags(result: CellResult, records: Records) -> set[str]:
+    """The row's own flags: substitutes, headline, not run, notes of the data, and what its nodes have recorded."""
     cell = result.cell
     found = set(cell.substitutes)
     if cell.headline:
         found.add(HEADLINE)
     if result.measurement is None:
         found.add(NOT_RUN)
-    for key in records.nodes(key for seed in cell.predictions for row in seed for key in row):
-        record: Mapping[str, Any] = records.record(key)
-        found.update(map(str, record.get("flags", ())))
-        if record.get("notes"):
-            found.add(DATA_NOTES)
-    return sorted(found)
+    for position in range(len(cell.seeds)):
+        for key in records.nodes(prediction_keys(cell, position)):
+            record: Mapping[str, Any] = records.record(key)
+            found.update(map(str, record.get("flags", ())))
+            if record.get("notes"):
+                found.add(DATA_NOTES)
+    return found if _in_doubt(cell, records) else found - set(RELIABILITY)
+
+
+def _in_doubt(cell: PlannedCell, records: Records) -> bool:
+    """Whether reliability flags of the images behind a cell concern the cell.
+
+    A minimum over attacks is as good as the best of them: it is in doubt where every one of them is.
+    """
+    if cell.score not in ("pointwise", "game"):
+        return True
+    chosen = [
+        records.nodes(row)
+        for seed in cell.predictions
+        for label, row in zip(cell.sources, seed, strict=True)
+        if label != CLEAN_SOURCE
+    ]
+    return all(
+        any(flag in RELIABILITY for key in nodes for flag in records.record(key).get("flags", ())) for nodes in chosen
+    )
 
 
 def count(results: Sequence[CellResult], answering: bool) -> Counts:

@@ -93,18 +93,23 @@ def samples(right: np.ndarray) -> dict[str, np.ndarray]:
 def by_key(node: Node) -> dict[str, np.ndarray]:
     """Predictions that differ between nodes and are the same in every run."""
     if node.kind == "craft":
-        index = np.arange(N)
         linf = np.full(N, 8 / 255, dtype=np.float32)
-        return {"index": index, "label": index % 10, "linf": linf, "l2": np.full(N, 0.5)}
+        return {"index": np.arange(N) * 3, "label": np.arange(N) % 10, "linf": linf, "l2": np.full(N, 0.5)}
     words = np.frombuffer(bytes.fromhex(node.key), dtype=np.uint8)
     return samples(np.resize(words, N) % 5 < 3)
 
 
-def fill(plan: Plan, store: Store, columns: Fill = by_key, notes: tuple[str, ...] = ()) -> Store:
-    """Write a value for every node."""
+def fill(
+    plan: Plan,
+    store: Store,
+    columns: Fill = by_key,
+    notes: tuple[str, ...] = (),
+    facts: Callable[[Node], Mapping[str, object]] = lambda node: {},
+) -> Store:
+    """Write a value for every node. facts: further entries of its record."""
     store.prepare()
     for key, node in plan.nodes.items():
-        record: dict[str, object] = {"kind": node.kind, "wall_seconds": 2.0}
+        record: dict[str, object] = {"kind": node.kind, "wall_seconds": 2.0, "attack_seconds": 2.0, **facts(node)}
         files = {}
         if node.kind == "data":
             record["notes"] = list(notes)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,45 @@ def test_a_cell_with_a_missing_value_was_not_run(tmp_path: Path) -> None:
     seed = measure_seed(cell, 0, store)
     assert seed is not None
     assert seed.accuracy == 75.0
+
+
+def test_one_network_whose_worst_images_are_chosen_gets_wilson(tmp_path: Path) -> None:
+    store = store_of(tmp_path, {key("a"): right("1101"), key("b"): right("1011")})
+    cell = replace(cell_of([[[key("a")], [key("b")]]], (1.0,)), score="pointwise")
+    found = measure(cell, store)
+    assert found is not None
+    assert (found.accuracy, found.interval.kind) == (50.0, "wilson")
+    mean = measure(replace(cell, score="mean"), store)
+    assert mean is not None
+    assert (mean.accuracy, mean.interval.kind) == (75.0, "bootstrap")
+
+
+def test_the_worst_source_is_named(tmp_path: Path) -> None:
+    store = store_of(
+        tmp_path, {key("a"): right("1100"), key("b"): right("1111"), key("c"): right("1010"), key("d"): right("0000")}
+    )
+    cell = cell_of([[[key("a"), key("b")], [key("c"), key("d")]]], (0.25, 0.75))
+    found = measure_seed(replace(cell, score="worst_source"), 0, store)
+    assert found is not None
+    assert found.scores.tolist() == [0.25, 0, 0.25, 0]
+    assert found.worst_source == 1
+    assert found.matrix.tolist() == [[50, 100], [50, 0]]
+
+
+def test_the_game_is_fitted_on_held_out_images_only(tmp_path: Path) -> None:
+    # On held-out images the first member survives three of four times, and the second never where the first falls.
+    store = store_of(
+        tmp_path, {key("a"): right("1110"), key("b"): right("0000"), key("c"): right("01"), key("d"): right("11")}
+    )
+    cell = cell_of([[[key("c"), key("d")]]], (0.5, 0.5), ("a",))
+    game = replace(cell, score="game", held_out=(((key("a"), key("b")),),))
+    found = measure_seed(game, 0, store)
+    assert found is not None
+    assert found.mixture == (1.0, 0.0)
+    assert found.scores.tolist() == [0.0, 1.0]
+    missing = replace(game, held_out=(((key("a"), key("e")),),))
+    assert measure_seed(missing, 0, store) is None
+    assert measure(missing, store) is None
 
 
 def test_six_equal_weights_score_exactly_one(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from rstbench.errors import SpecError, StoreError
 from rstbench.report.details import details
 from rstbench.report.measure import measure
 from rstbench.report.publish import publish
-from rstbench.report.table import COLUMNS, KEY, Counts, tidy
+from rstbench.report.table import COLUMNS, Counts, tidy
 from rstbench.report.terminal import terminal
 from rstbench.store import Store
 from tests.report.planned import SUITE, by_key, fill, small_plan
@@ -122,6 +122,7 @@ def test_publish_writes_everything_and_equal_runs_give_equal_bytes(tmp_path: Pat
     store = fill(plan, Store(tmp_path / "store"), notes=("restored from JPEG",))
     first, second = publish(plan, store, tmp_path / "a" / "deep"), publish(plan, store, tmp_path / "b")
     assert sorted(os.listdir(tmp_path / "b")) == [
+        "battery.csv",
         "details.csv",
         "samples.parquet",
         "table.csv",
@@ -136,39 +137,6 @@ def test_publish_writes_everything_and_equal_runs_give_equal_bytes(tmp_path: Pat
     # pandas reads back what was written, `none` and blanks included.
     read = pd.read_csv(first.table_csv, dtype=str, keep_default_na=False)
     assert read.equals(first.frame.astype(read.dtypes.to_dict()))
-
-
-def test_samples_hold_every_prediction(tmp_path: Path) -> None:
-    plan = small_plan(tmp_path)
-    store = fill(plan, Store(tmp_path / "store"))
-    published = publish(plan, store, tmp_path / "out")
-    frame = pd.read_parquet(published.samples)
-    assert list(frame.columns) == ["seed", *KEY, "source", "member", "index", "label", "prediction"]
-    assert len(frame) == 40 * (1 + 1 + 36 + 36 + 4 + 2)
-    r2s = frame[(frame["defense"] == "r2s") & (frame["variant"] == "")]
-    matrix = 100 * (r2s["label"] == r2s["prediction"]).groupby([r2s["source"], r2s["member"]], observed=True).mean()
-    found = measure(plan.cells[2], store)
-    assert found is not None
-    for s, source in enumerate(plan.cells[2].sources):
-        for m, member in enumerate(plan.cells[2].members):
-            assert matrix[source, member] == pytest.approx(found.matrix[s, m])
-
-
-def test_samples_are_rewritten_only_when_they_changed(tmp_path: Path) -> None:
-    plan = small_plan(tmp_path)
-    last = plan.cells[5].predictions[0][0][1]
-    store = fill(plan, Store(tmp_path / "store"), lambda node: None if node.key == last else by_key(node))
-    path = publish(plan, store, tmp_path / "out").samples
-    rows = len(pd.read_parquet(path))
-    before = path.stat().st_ino
-    publish(plan, store, tmp_path / "out")
-    assert path.stat().st_ino == before
-    fill(plan, store)
-    publish(plan, store, tmp_path / "out")
-    assert len(pd.read_parquet(path)) == rows + 80
-    path.write_bytes(path.read_bytes()[:100])
-    publish(plan, store, tmp_path / "out")
-    assert len(pd.read_parquet(path)) == rows + 80
 
 
 def test_details_of_a_cell(tmp_path: Path) -> None:
