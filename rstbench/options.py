@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
 
 from rstbench.errors import SpecError
 from rstbench.spec.models import SOURCES, DatasetSpec
+
+MODEL_SOURCES = ("robustbench", "torchvision", "timm", "rstbench", "plugin")
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 _FILTERS = ("dataset", "network", "defense", "ratio", "candidate_set", "attack", "norm", "eps", "metric", "variant")
@@ -42,6 +47,38 @@ def dataset(name: str) -> DatasetSpec:
     if name in ("folder", "arrays"):
         raise SpecError(f"{name} stands for data sets of your own, which lie in the data directory already")
     return DatasetSpec(source=name)
+
+
+def evaluated_data(name: str, image_size: int | None) -> DatasetSpec:
+    """The data set of `--dataset`: a source, or folder:NAME or arrays:NAME of the data directory."""
+    source, colon, own = name.partition(":")
+    if source not in SOURCES:
+        raise SpecError(f"no data set {source!r}; known: {', '.join(SOURCES)}{_hint(source, SOURCES)}")
+    try:
+        return DatasetSpec(source=source, name=own if colon else None, image_size=image_size)
+    except ValidationError as error:
+        raise SpecError(f"--dataset {name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+
+
+def model_fields(
+    model: str, weights: str | None, file: str | None, threat: str | None, width: float, normalise: bool
+) -> dict[str, Any]:
+    """Fields of a defense of kind `model`, as a suite would write them, from the options of `eval`."""
+    source, colon, name = model.partition(":")
+    if not colon or not name or source not in MODEL_SOURCES:
+        raise SpecError(
+            f"{model!r}: a model is SOURCE:NAME with a source of {', '.join(MODEL_SOURCES)}, e.g. torchvision:resnet50"
+            + _hint(source, MODEL_SOURCES)
+        )
+    given = {"weights": weights, "file": file, "threat": threat}
+    fields: dict[str, Any] = {
+        "source": source,
+        "name": name,
+        **{key: value for key, value in given.items() if value is not None},
+    }
+    if width != 1.0:
+        fields["width"] = width
+    return fields if normalise else fields | {"normalise": False}
 
 
 def _hint(word: str, known: Sequence[str]) -> str:

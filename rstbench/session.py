@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -14,19 +15,28 @@ from rstbench.data.sources import DataFacts, facts, locate, published_facts
 from rstbench.errors import DataError, DeviceError, RunError, SpecError, StoreError
 from rstbench.execute.local import Outcome, Settings, execute
 from rstbench.execute.progress import duration, observer
+from rstbench.foreign.identity import identify
 from rstbench.nodes import Node
-from rstbench.plan import Plan, merge_nodes, plan
+from rstbench.plan import Plan, merge_nodes, model_digest, plan
+from rstbench.report.curves import publish_curves
 from rstbench.report.publish import Published, publish
-from rstbench.spec import load_suite
+from rstbench.report.robustbench import write_model_info
+from rstbench.spec import Suite, SuiteSpec, load_suite
+from rstbench.spec.foreign import ForeignSpec
+from rstbench.spec.made import AXES, series_suite
 from rstbench.spec.models import DatasetSpec
+from rstbench.spec.suite import Cell
 from rstbench.store import Store
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to work on. seeds: in place of the profile's. only: table column -> value."""
+    """What to work on. suites: files, or suites made elsewhere, whose profile is their own. seeds: in place of theirs.
 
-    suites: Sequence[Path]
+    only: table column -> value.
+    """
+
+    suites: Sequence[Path | Suite]
     profile: str
     store: Path
     data_dir: Path | None = None
@@ -40,7 +50,7 @@ def plans_of(request: Request, store: Store, create: bool = False, absent: list[
     create: make the store if it is not there, so that it remembers the facts of data sets that are read now.
     absent: if given, a data set that is not there is planned with its published facts, and its error is added here.
     """
-    suites = [load_suite(path, request.profile) for path in request.suites]
+    suites = [each if isinstance(each, Suite) else load_suite(each, request.profile) for each in request.suites]
     if request.seeds:
         if len(set(request.seeds)) != len(request.seeds):
             raise SpecError("--seed: the seeds must differ")
@@ -59,7 +69,19 @@ def plans_of(request: Request, store: Store, create: bool = False, absent: list[
         for spec in needed_data(suite.run.matrix.dataset, suite.run.datasets, request.only or {}):
             if spec not in known:
                 known[spec] = _facts(spec, request.data_dir, cache, absent)
-    return [plan(suite, known, request.only) for suite in suites]
+    models = {
+        model_digest(defense): identify(defense, request.data_dir)
+        for suite in suites
+        for defense in (suite.run.defenses[name] for name in used_defenses(suite.run))
+        if isinstance(defense, ForeignSpec)
+    }
+    return [plan(suite, known, request.only, models) for suite in suites]
+
+
+def used_defenses(suite: SuiteSpec) -> list[str]:
+    """Defenses that cells of the suite name, as target or as source."""
+    names = [name for cell in suite.table.cells for name in (cell.defense, cell.source) if name is not None]
+    return list(dict.fromkeys(names))
 
 
 def _facts(spec: DatasetSpec, data_dir: Path | None, cache: Path | None, absent: list[DataError] | None) -> DataFacts:
@@ -89,7 +111,8 @@ def run(request: Request, settings: Settings, out: Path | None, console: Console
     store = Store(request.store)
     # What the paper's setting costs can be said before anybody has fetched the data.
     absent: list[DataError] = []
-    may_only_show = request.profile == "paper" and settings.device is None
+    trains = any(map(_may_train, request.suites))
+    may_only_show = trains and request.profile == "paper" and settings.device is None
     plans = plans_of(request, store, create=not may_only_show, absent=absent if may_only_show else None)
     nodes = merge_nodes(plans)
     missing = {key: node for key, node in nodes.items() if not store.has(key)}
@@ -109,6 +132,65 @@ def run(request: Request, settings: Settings, out: Path | None, console: Console
             folder = out / f"{each.suite.run.name}-{each.suite.profile}"
         _show(publish(each, store, folder), each, console)
     return code
+
+
+def run_curves(
+    request: Request,
+    defense: str,
+    attack: str,
+    axes: Sequence[str],
+    settings: Settings,
+    out: Path | None,
+    console: Console,
+) -> int:
+    """One attack of a suite on one of its defenses, over its steps, restarts and epsilon; returns the exit code.
+
+    axes: of `spec.made.AXES`; empty: all. Raises `SpecError` for axes, attacks or defenses that do not exist.
+    """
+    unknown = sorted(set(axes) - set(AXES))
+    if unknown:
+        raise SpecError(f"--axis {unknown[0]!r}: a curve is over {', '.join(AXES)}")
+    (path,) = request.suites
+    suite = path if isinstance(path, Suite) else load_suite(path, request.profile)
+    data = next(iter(suite.run.matrix.dataset))
+    known = _facts(suite.run.datasets[data], request.data_dir, None, [])
+    largest = math.sqrt(known.channels) * known.image_size
+    cell = Cell(defense=defense, attack=attack, dataset=data, network=next(iter(suite.run.matrix.network)))
+    made, series = series_suite(suite, cell, axes or AXES, largest)
+    asked = replace(request, suites=[made])
+    folder = out or Path("results") / f"{made.run.name}-{defense}-{attack}-{suite.profile}"
+    code = run(asked, settings, folder, console)
+    store = Store(request.store)
+    curves = publish_curves(plans_of(asked, store)[0], store, series, folder)
+    for axis, remarks in curves.remarks.items():
+        for remark in remarks:
+            console.print(f"{axis}: {remark}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"curves: {', '.join(map(str, curves.paths))}", markup=False, highlight=False, soft_wrap=True)
+    return code
+
+
+def export(request: Request, out: Path, console: Console) -> int:
+    """Write what the store holds of the suites as RobustBench's model_info JSON; returns the exit code.
+
+    0: written; 1: the store holds no defense with both natural accuracy and AutoAttack.
+    """
+    store = Store(request.store)
+    written = [path for each in plans_of(request, store, absent=[]) for path in write_model_info(each, store, out)]
+    for path in written:
+        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    if not written:
+        console.print(
+            "nothing to export: an entry needs a defense with natural accuracy and AutoAttack, both in the store; "
+            "run the suite first",
+            soft_wrap=True,
+        )
+    return 0 if written else RunError.exit_code
+
+
+def _may_train(suite: Path | Suite) -> bool:
+    if isinstance(suite, Path):
+        return True
+    return not all(isinstance(suite.run.defenses[name], ForeignSpec) for name in used_defenses(suite.run))
 
 
 def _opening(nodes: Mapping[str, Node], missing: Mapping[str, Node]) -> str:
@@ -147,7 +229,7 @@ def _report(outcome: Outcome, missing: Mapping[str, Node], console: Console) -> 
 def _show(published: Published, each: Plan, console: Console) -> None:
     from rstbench.report.terminal import terminal
 
-    terminal(each, published.frame, published.answering, published.further, console)
+    terminal(each, published.frame, published.answering, published.further, console, published.battery)
     console.print(f"results: {', '.join(map(str, published.paths))}", markup=False, highlight=False, soft_wrap=True)
 
 

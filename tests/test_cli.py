@@ -39,7 +39,16 @@ def refused(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["run", "--help"], ["validate", *map(str, SHIPPED)], ["schema"], ["paper"], ["--version"]],
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["eval", "--help"],
+        ["curves", "--help"],
+        ["validate", *map(str, SHIPPED)],
+        ["schema"],
+        ["paper"],
+        ["--version"],
+    ],
     ids=lambda arguments: " ".join(arguments)[:20],
 )
 def test_commands_that_import_no_torch(arguments: list[str]) -> None:

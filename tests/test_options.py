@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from rstbench.errors import SpecError
-from rstbench.options import conditions, dataset, seconds
+from rstbench.options import MODEL_SOURCES, conditions, dataset, evaluated_data, model_fields, seconds
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,48 @@ def test_no_dataset(name: str, message: str) -> None:
     with pytest.raises(SpecError) as caught:
         dataset(name)
     assert message in str(caught.value)
+
+
+def test_data_to_evaluate_on() -> None:
+    assert evaluated_data("cifar10", None).source == "cifar10"
+    own = evaluated_data("folder:birds", 64)
+    assert (own.source, own.name, own.image_size) == ("folder", "birds", 64)
+    assert evaluated_data("arrays:toy", None).name == "toy"
+
+
+@pytest.mark.parametrize(
+    "name, size, message",
+    [
+        ("cifar", None, "no data set 'cifar'; known: digits"),
+        ("cifar", None, "did you mean 'cifar10'?"),
+        ("folder", 64, "--dataset folder: "),
+        ("folder:", 64, "--dataset folder:: "),
+        ("cifar10:mine", None, "--dataset cifar10:mine: "),
+        ("folder:../up", 64, "--dataset folder:../up: "),
+        ("digits", 0, "--dataset digits: "),
+    ],
+)
+def test_no_data_to_evaluate_on(name: str, size: int | None, message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        evaluated_data(name, size)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_fields_of_a_model() -> None:
+    nothing = (None, None, None, 1.0, True)
+    assert model_fields("plugin:mine", *nothing) == {"source": "plugin", "name": "mine"}
+    assert model_fields("timm:resnet18.a1_in1k", *nothing)["name"] == "resnet18.a1_in1k"
+    assert model_fields("rstbench:resnet18", "W", "a.pt", "L2", 0.5, False) == {
+        "source": "rstbench", "name": "resnet18", "weights": "W", "file": "a.pt", "threat": "L2", "width": 0.5,
+        "normalise": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "model, hint", [("resnet50", ""), ("torchvison:resnet50", "did you mean 'torchvision'?"), ("timm:", ""), ("", "")]
+)
+def test_no_model(model: str, hint: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        model_fields(model, None, None, None, 1.0, True)
+    assert f"a model is SOURCE:NAME with a source of {', '.join(MODEL_SOURCES)}" in str(caught.value)
+    assert hint in str(caught.value)

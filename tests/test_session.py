@@ -56,7 +56,7 @@ def test_a_finished_run_only_publishes(tmp_path: Path, console: Console) -> None
     text = text_of(console)
     assert text.startswith("all 18 nodes are in the store; nothing to compute\n")
     folder = Path("results/tiny-smoke")
-    names = ["table.csv", "table.md", "details.csv", "transfer.csv", "samples.parquet"]
+    names = ["table.csv", "table.md", "battery.csv", "details.csv", "transfer.csv", "samples.parquet"]
     assert f"results: {', '.join(str(folder / name) for name in names)}\n" in text
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)
 

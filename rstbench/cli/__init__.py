@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from rstbench import __version__
+from rstbench.cli.model import curves, evaluate
+from rstbench.cli.shared import (
+    DataOption,
+    DeviceOption,
+    OnlyOption,
+    OutOption,
+    PluginOption,
+    Profile,
+    ProfileOption,
+    SeedOption,
+    StoreOption,
+    Suites,
+    WorkersOption,
+    console,
+    register,
+    request,
+)
 from rstbench.errors import DataError, RstbenchError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from rstbench.session import Request
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,32 +38,6 @@ ticket_app = typer.Typer(no_args_is_help=True, help="Look into ticket files.")
 data_app = typer.Typer(no_args_is_help=True, help="Data sets.")
 app.add_typer(ticket_app, name="ticket")
 app.add_typer(data_app, name="data")
-
-
-class Profile(StrEnum):
-    """The profiles of `spec.suite.PROFILES`, which is not imported here: it takes time."""
-
-    paper = "paper"
-    express = "express"
-    desk = "desk"
-    smoke = "smoke"
-
-
-Suites = Annotated[list[Path], typer.Argument(metavar="SUITE", help="Suite files (YAML).", show_default=False)]
-ProfileOption = Annotated[Profile, typer.Option(help="How much to run: the paper's setting, or a smaller one.")]
-StoreOption = Annotated[
-    Path | None, typer.Option("--store", metavar="DIR", help="Store of results; default: $RSTBENCH_STORE or .rstbench")
-]
-DataOption = Annotated[
-    Path | None, typer.Option("--data-dir", metavar="DIR", help="Data sets; default: $RSTBENCH_DATA or data")
-]
-SeedOption = Annotated[
-    list[int] | None, typer.Option("--seed", min=0, max=2**63 - 1, help="Instead of the profile's seeds; repeatable.")
-]
-OnlyOption = Annotated[
-    list[str] | None,
-    typer.Option("--only", metavar="COLUMN=VALUE", help="Only these cells, e.g. dataset=cifar10; repeatable."),
-]
 
 
 def _version(value: bool) -> None:
@@ -76,17 +60,16 @@ def run(
     suites: Suites,
     profile: ProfileOption = Profile.paper,
     store: StoreOption = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Results; default: results/<suite>-<profile>")] = None,
+    out: OutOption = None,
     data_dir: DataOption = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default: a GPU if there is one.")] = None,
+    device: DeviceOption = None,
     seed: SeedOption = None,
     only: OnlyOption = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes; default: one a CPU core, or one GPU.")
-    ] = None,
+    workers: WorkersOption = None,
     time_limit: Annotated[
         str | None, typer.Option(metavar="9m", help="Stop cleanly after this time (s, m, h).")
     ] = None,
+    plugin: PluginOption = None,
 ) -> None:
     """Run suites: search, attack, evaluate, and write their tables."""
     from rstbench.execute.local import Settings
@@ -94,9 +77,9 @@ def run(
     from rstbench.session import run as run_suites
 
     limit = None if time_limit is None else seconds(time_limit)
-    settings = Settings(data_dir, device, workers, limit)
+    settings = Settings(data_dir, device, workers, limit, register(plugin))
     try:
-        code = run_suites(_request(suites, profile, store, data_dir, seed, only), settings, out, _console())
+        code = run_suites(request(suites, profile, store, data_dir, seed, only), settings, out, console())
     except KeyboardInterrupt:
         typer.echo("\nstopped; everything finished is kept. Run the same command to go on.", err=True)
         raise typer.Exit(130) from None
@@ -112,6 +95,7 @@ def plan(
     seed: SeedOption = None,
     only: OnlyOption = None,
     format: Annotated[Literal["table", "json"], typer.Option(help="json: for programs")] = "table",
+    plugin: PluginOption = None,
 ) -> None:
     """Show what a run would do: nodes, what is stored, what is shared, what it costs."""
     from rstbench import session
@@ -119,16 +103,41 @@ def plan(
     from rstbench.plan import merge_nodes
     from rstbench.store import Store
 
-    request = _request(suites, profile, store, data_dir, seed, only)
-    opened = Store(request.store)
+    register(plugin)
+    asked = request(suites, profile, store, data_dir, seed, only)
+    opened = Store(asked.store)
     absent: list[DataError] = []
-    plans = session.plans_of(request, opened, absent=absent)
+    plans = session.plans_of(asked, opened, absent=absent)
     for error in absent:
         typer.echo(f"planned with the published numbers of images, because {error}", err=True)
     if format == "json":
         typer.echo(as_json(plans, merge_nodes(plans), opened))
     else:
-        session.show_plan(plans, opened, _console())
+        session.show_plan(plans, opened, console())
+
+
+app.command("eval")(evaluate)
+app.command("curves")(curves)
+
+
+@app.command()
+def export(
+    suites: Suites,
+    profile: ProfileOption = Profile.paper,
+    store: StoreOption = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the folder model_info goes.")] = Path(
+        "results/robustbench"
+    ),
+    data_dir: DataOption = None,
+    seed: SeedOption = None,
+    only: OnlyOption = None,
+    plugin: PluginOption = None,
+) -> None:
+    """Write stored results as RobustBench's model_info JSON; a random switch is marked as outside its rules."""
+    from rstbench import session
+
+    register(plugin)
+    raise typer.Exit(session.export(request(suites, profile, store, data_dir, seed, only), out, console()))
 
 
 @app.command()
@@ -178,7 +187,7 @@ def ticket_inspect(file: Annotated[Path, typer.Argument(help="Ticket file.")]) -
     """Say what a ticket is, its ratio layer by layer, and verify it: digests, weights, layers."""
     from rstbench.tickets.inspect import inspect
 
-    inspect(file, _console())
+    inspect(file, console())
 
 
 @data_app.command("download")
@@ -192,28 +201,6 @@ def data_download(
     typer.echo(f"{name} lies at {download(dataset(name), data_dir)}")
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    # Where nobody looks, 80 columns would only fold tables that a file has room for.
-    return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=160)
-
-
-def _request(
-    suites: list[Path],
-    profile: Profile,
-    store: Path | None,
-    data_dir: Path | None,
-    seed: list[int] | None,
-    only: list[str] | None,
-) -> Request:
-    from rstbench.options import conditions
-    from rstbench.session import Request
-    from rstbench.store import default_root
-
-    return Request(suites, profile.value, store or default_root(), data_dir, seed or (), conditions(only or []))
-
-
 def main() -> None:
     """Entry point of the console script: errors a user can cause end in one message, without a traceback."""
     try:
@@ -221,7 +208,3 @@ def main() -> None:
     except RstbenchError as error:
         typer.echo(f"rstbench: {error}", err=True)
         sys.exit(error.exit_code)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""`python -m rstbench.cli`."""
+
+from rstbench.cli import main
+
+main()
