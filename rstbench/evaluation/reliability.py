@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rstbench.attacks.margin import margin
 from rstbench.attacks.pgd import cross_entropy
 from rstbench.defenses.view import Criterion, View
 from rstbench.evaluation.batches import out_of_memory
@@ -58,16 +59,6 @@ def probe(view: View, images: Tensor, labels: Tensor, *, deterministic: bool) ->
     if differ and float((logits.amax(0) - logits.amin(0)).max()) <= CONSTANT * largest:
         flags.append("constant_output")
     return tuple(flags)
-
-
-def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """The highest wrong logit minus the right one, (N, C), (N,) -> (N,); above zero where the label is not predicted.
-
-    Linear in the logits, so it does not saturate where the cross-entropy does. Minus infinity for a single class.
-    """
-    right = logits.gather(1, labels[:, None])
-    wrong = logits.scatter(1, labels[:, None], -torch.inf)
-    return wrong.amax(1) - right.squeeze(1)
 
 
 def vanishing_gradients(view: View, images: Tensor, labels: Tensor) -> tuple[float, float]:

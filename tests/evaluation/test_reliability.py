@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from rstbench.attacks.pgd import cross_entropy
 from rstbench.defenses.view import CallableView, Criterion, Step
 from rstbench.defenses.views import EnsembleView, ExpectationView, SwitchView
-from rstbench.evaluation.reliability import margin, probe, trace_flags, vanishing_gradients
+from rstbench.evaluation.reliability import probe, trace_flags, vanishing_gradients
 from rstbench.spec.flags import RELIABILITY
 from tests.attacks.networks import images, linear, small_net
 from tests.gauntlet.planted import Detached, Masked, Noisy, Probabilities, Quantised, Saturated
@@ -132,11 +132,6 @@ def test_the_probe_asks_little_and_changes_nothing() -> None:
     before = INPUTS.clone()
     probe(CallableView(counted), INPUTS, LABELS, deterministic=True)
     assert sizes == [100] * 4 and torch.equal(INPUTS, before) and not INPUTS.requires_grad
-
-
-def test_margin_is_the_distance_to_the_strongest_rival() -> None:
-    logits = torch.tensor([[1.0, 4.0, 2.5], [1.0, 4.0, 2.5], [7.0, 0.0, -1.0]])
-    assert margin(logits, torch.tensor([1, 2, 0])).tolist() == [-1.5, 1.5, -7.0]
 
 
 def traced(*columns: list[float]) -> Tensor:

@@ -13,9 +13,10 @@ from rstbench.attacks.arc import arc
 from rstbench.attacks.bandits import bandits
 from rstbench.attacks.draws import PerImage
 from rstbench.attacks.found import Found
+from rstbench.attacks.margin import margin
 from rstbench.attacks.pgd import pgd
 from rstbench.defenses.view import CallableView
-from rstbench.evaluation.reliability import margin, probe, trace_flags, vanishing_gradients
+from rstbench.evaluation.reliability import probe, trace_flags, vanishing_gradients
 from tests.attacks.networks import linear
 from tests.gauntlet.planted import (
     Detached,
