@@ -84,9 +84,19 @@ class _RepositoryAutoAttack:
         self, images: Tensor, labels: Tensor, bs: int = 250, state_path: Path | None = None
     ) -> Tensor:
         log = nullcontext() if self.log_path is None else _logged_to(self.log_path, self.attack.logger)
-        with log:
+        with log, _traced_as_before():
             adversarial, _ = self.attack.run_standard_evaluation(images, labels, batch_size=bs, state_path=state_path)
         return adversarial  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _traced_as_before() -> Iterator[None]:
+    """The package's check for dynamic defenses ends whatever traces the process, such as a debugger; put back here."""
+    before = sys.gettrace()
+    try:
+        yield
+    finally:
+        sys.settrace(before)
 
 
 @contextmanager
