@@ -197,7 +197,8 @@ class Nodes:
 
         held_out: attack so many images of the validation part, in place of test images.
         """
-        attack = written_out(attack, cifar=data.source in ("cifar10", "cifar100"))
+        cifar = data.source in ("cifar10", "cifar100")
+        attack = written_out(attack, cifar, self.facts[data].image_size)
         spec: dict[str, Any] = {
             "attack": attack.model_dump(mode="json", exclude=NOT_CRAFTED),
             "checkpoint": sources[0].checkpoint,

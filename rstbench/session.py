@@ -135,30 +135,25 @@ def run(request: Request, settings: Settings, out: Path | None, console: Console
 
 
 def run_curves(
-    request: Request,
-    defense: str,
-    attack: str,
-    axes: Sequence[str],
-    settings: Settings,
-    out: Path | None,
-    console: Console,
+    request: Request, cell: Cell, axes: Sequence[str], settings: Settings, out: Path | None, console: Console
 ) -> int:
     """One attack of a suite on one of its defenses, over its steps, restarts and epsilon; returns the exit code.
 
-    axes: of `spec.made.AXES`; empty: all. Raises `SpecError` for axes, attacks or defenses that do not exist.
+    cell: which attack, defense and source; data set and network default to the first of the matrix. axes: of
+    `spec.made.AXES`; empty: all. Raises `SpecError` for axes, attacks or defenses that do not exist.
     """
     unknown = sorted(set(axes) - set(AXES))
     if unknown:
         raise SpecError(f"--axis {unknown[0]!r}: a curve is over {', '.join(AXES)}")
     (path,) = request.suites
     suite = path if isinstance(path, Suite) else load_suite(path, request.profile)
-    data = next(iter(suite.run.matrix.dataset))
-    known = _facts(suite.run.datasets[data], request.data_dir, None, [])
-    largest = math.sqrt(known.channels) * known.image_size
-    cell = Cell(defense=defense, attack=attack, dataset=data, network=next(iter(suite.run.matrix.network)))
-    made, series = series_suite(suite, cell, axes or AXES, largest)
+    matrix = suite.run.matrix
+    places = {"dataset": cell.dataset or matrix.dataset[0], "network": cell.network or matrix.network[0]}
+    cell = cell.model_copy(update=places)
+    data = suite.run.datasets.get(places["dataset"])
+    made, series = series_suite(suite, cell, axes or AXES, 1.0 if data is None else _diameter(data, request.data_dir))
     asked = replace(request, suites=[made])
-    folder = out or Path("results") / f"{made.run.name}-{defense}-{attack}-{suite.profile}"
+    folder = out or Path("results") / f"{made.run.name}-{cell.defense}-{cell.attack}-{suite.profile}"
     code = run(asked, settings, folder, console)
     store = Store(request.store)
     curves = publish_curves(plans_of(asked, store)[0], store, series, folder)
@@ -167,6 +162,12 @@ def run_curves(
             console.print(f"{axis}: {remark}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     console.print(f"curves: {', '.join(map(str, curves.paths))}", markup=False, highlight=False, soft_wrap=True)
     return code
+
+
+def _diameter(data: DatasetSpec, data_dir: Path | None) -> float:
+    """L2 distance between a black and a white image."""
+    known = _facts(data, data_dir, None, [])
+    return math.sqrt(known.channels) * known.image_size
 
 
 def export(request: Request, out: Path, console: Console) -> int:

@@ -55,7 +55,7 @@ def test_a_network_of_a_plug_in(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     # Data, the model, two attacks, and what it says of clean and of attacked images.
     assert done.stdout.startswith("7 of 7 nodes to compute")
-    out = tmp_path / "results" / "eval-mine"
+    out = tmp_path / "results" / "eval-mine-digits-linf-8_255"
     found = rows(out / "table.csv")
     assert [row["attack"] for row in found] == ["none", "fgsm", "pgd3", "pointwise"]
     assert all((row["run_network"], row["n"], row["eps"]) == ("plugin:mine", "20", "8") for row in found[1:])

@@ -207,7 +207,11 @@ CRAFTED: dict[str, dict[str, Any]] = {
     "hinge": {"epsilon": "4/255", "steps": 3, "restarts": 2},
 }  # fmt: skip
 ALSO: dict[str, Any] = {"samples": 7, "batch": 9, "engine": {"precision": "bf16"}}
-OF_VIEWS = {"view": "ensemble", "average": "probabilities", "expectation": "mean_unit_gradient"}
+OF_VIEWS: tuple[dict[str, str], ...] = (
+    {"view": "ensemble"}, {"view": "ensemble", "average": "probabilities"},
+    {"view": "eot"}, {"view": "eot", "expectation": "mean_unit_gradient"},
+)  # fmt: skip
+"""Each of them other work. Without its view, a field changes nothing, and no key."""
 OTHER_NORM = {"norm": "l2", "epsilon": 1.0}
 
 
@@ -224,13 +228,17 @@ def test_every_field_of_an_attack_is_part_of_its_key_but_the_tables(kind: str) -
     usual = craft_key(kind)
     spec = type(attack_spec({"kind": kind}, kind))
     assert craft_key(kind, report_as="other", variant="x", headline=True) == usual
-    changes = CRAFTED[kind] | ALSO | ({} if kind in ("arc", "hinge") else OF_VIEWS)
-    tried = set(changes) | {"kind", "norm"}
+    changes = CRAFTED[kind] | ALSO
+    of_views = () if kind in ("arc", "hinge") else OF_VIEWS
+    tried = set(changes) | {"kind", "norm"} | {name for fields in of_views for name in fields}
     assert tried | NOT_CRAFTED >= set(spec.model_fields), "a field was added to the attack: try it here"
     keys = [craft_key(kind, **{name: value}) for name, value in changes.items()]
+    keys += [craft_key(kind, **fields) for fields in of_views]
     if "norm" in spec.model_fields and kind not in ("fgsm", "cw_inf"):
         keys.append(craft_key(kind, **OTHER_NORM))
     assert len({usual, *keys}) == len(keys) + 1
+    if of_views:
+        assert craft_key(kind, average="probabilities", expectation="mean_unit_gradient") == usual
     if "within_epsilon" in spec.model_fields:
         assert craft_key(kind, within_epsilon=0.5 if kind == "cw_l2" else True) == usual
 

@@ -15,6 +15,9 @@ from rstbench.spec.battery import attack_spec, named_attack
 from rstbench.spec.budgets import written_out
 from rstbench.spec.derived import DerivedSpec
 
+POINTWISE = "pointwise"
+RESERVED = ("none", POINTWISE)
+
 Attack = str | CleanSpec | CraftedSpec | dict[str, Any]
 
 
@@ -42,11 +45,12 @@ def checked(images: Tensor | np.ndarray[Any, Any], labels: Tensor | np.ndarray[A
 
 
 def chosen_attacks(
-    attacks: Sequence[Attack], norm: str, epsilon: str | float, batch: int
+    attacks: Sequence[Attack], norm: str, epsilon: str | float, batch: int, image_size: int
 ) -> dict[str, CleanSpec | CraftedSpec]:
     """Attacks by the names of their rows, "none" first, every default written out.
 
-    norm, epsilon: of those that are given by name. Raises `SpecError` for what is no attack that makes images.
+    norm, epsilon: of those that are given by name; image_size: pixels a side. Raises `SpecError` for what is no attack
+    that makes images.
     """
     if isinstance(attacks, str):
         raise SpecError(f"attacks is a list of names, e.g. [{attacks!r}]")
@@ -64,7 +68,9 @@ def chosen_attacks(
             raise SpecError(f"attack {name}: adversaries of kind {spec.kind} choose among attacks of a suite")
         if isinstance(spec, CleanSpec):
             continue
-        spec = written_out(spec, cifar=False)
+        if name in RESERVED:
+            raise SpecError(f"an attack cannot be called {name!r}: every evaluation has a row of that name")
+        spec = written_out(spec, False, image_size)
         if name in chosen and chosen[name] != spec:
             name = f"{name}#{len(chosen)}"
         chosen[name] = spec

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rstbench.api.inputs import POINTWISE
 from rstbench.attacks.threat import Threat
 from rstbench.errors import DeviceError, SpecError
 from rstbench.evaluation.batches import out_of_memory
@@ -25,13 +26,10 @@ from rstbench.spec.attacks import AllMembersSpec, CleanSpec, CraftedSpec
 from rstbench.spec.battery import named_attack
 from rstbench.spec.budgets import judged_within, reported_budget
 from rstbench.spec.derived import AttackSpec, DerivedSpec, PointwiseSpec
-from rstbench.spec.flags import RELIABILITY
-
-POINTWISE = "pointwise"
 
 COLUMNS = (
     "attack", "variant", "norm", "eps", "accuracy", "ci_low", "ci_high", "n",
-    "linf", "l2", "queries", "forward", "gradient", "seconds", "flags",
+    "linf", "l2", "l2_median", "queries", "forward", "gradient", "seconds", "flags",
 )  # fmt: skip
 """The columns of the frame that `evaluate` returns; see there."""
 
@@ -120,13 +118,12 @@ class Evaluation:
 
         compared = reliability(self.results, self.attacks, {})
         flags = [own | more for own, more in zip(self.own_flags, compared, strict=True)]
-        names = [row["attack"] for row in self.rows]
+        keys = list(self.attacks)
         worst = self.attacks.get(POINTWISE)
         if isinstance(worst, PointwiseSpec):
-            chosen = [flags[names.index(name)] - self.notes for name in worst.over]
-            # A minimum over attacks is in doubt where every one of them is.
-            if all(each & set(RELIABILITY) for each in chosen):
-                flags[names.index(POINTWISE)] |= set.union(*chosen)
+            # What misleads one attack may mislead others in silence; on a switch as it is queried, noise is expected.
+            open_to_doubt = [name for name in worst.over if getattr(self.attacks[name], "view", "") != "switch"]
+            flags[keys.index(POINTWISE)] |= set().union(*(flags[keys.index(name)] for name in open_to_doubt))
         for row, found in zip(self.rows, flags, strict=True):
             row["flags"] = " ".join(sorted(found))
         return pd.DataFrame(self.rows, columns=list(COLUMNS))
@@ -183,7 +180,8 @@ class Evaluation:
         measured = combine(cell, [seed])
         self.results.append(CellResult(cell, (seed,), measured))
         self.own_flags.append(flags)
-        row: dict[str, Any] = {"attack": name, "variant": spec.variant, "norm": norm, "eps": eps}
+        label = name if "#" in name else spec.report_as or name
+        row: dict[str, Any] = {"attack": label, "variant": spec.variant, "norm": norm, "eps": eps}
         if measured is not None:
             interval = {"ci_low": measured.interval.low, "ci_high": measured.interval.high}
             row |= {"accuracy": measured.accuracy, **interval, "n": measured.n}
@@ -197,13 +195,15 @@ class Evaluation:
         row: dict[str, Any] = {
             "linf": 255 * float(torch.stack([linf for linf, _ in pairs]).mean()),
             "l2": float(torch.stack([l2 for _, l2 in pairs]).mean()),
-            "forward": sum(each.forward for each in crafted) / n,
-            "gradient": sum(each.gradient for each in crafted) / n,
+            "forward": sum(each.forward or 0 for each in crafted) / n,
+            "gradient": sum(each.gradient or 0 for each in crafted) / n,
         }
+        fooled = (right.mean(axis=2) < 1.0) & (self._right["none"][0].mean(axis=1) == 1.0)
+        if fooled.any():
+            row["l2_median"] = float(np.median(np.stack([l2.numpy() for _, l2 in pairs])[fooled]))
         asked = [each.queries for each in crafted]
         if all(queries is not None for queries in asked):
             counts = np.stack([queries.numpy() for queries in asked if queries is not None])
-            fooled = (right.mean(axis=2) < 1.0) & (self._right["none"][0].mean(axis=1) == 1.0)
             row["queries"] = float(np.median(counts[fooled])) if fooled.any() else float("nan")
         return row
 

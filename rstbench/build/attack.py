@@ -63,11 +63,10 @@ def build_craft(node: Node, bench: Bench, progress: Progress) -> Built:
     columns = {"index": rows, "label": labels.numpy(), "linf": linf.numpy(), "l2": l2.numpy()}
     if crafted.queries is not None:
         columns["queries"] = crafted.queries.numpy()
-    facts = {
-        "flags": list(crafted.flags),
-        "passes": {"forward": crafted.forward, "gradient": crafted.gradient},
-        "attack_seconds": round(crafted.seconds, 3),
-    }
+    facts: dict[str, Any] = {"flags": list(crafted.flags)}
+    if crafted.seconds is not None:
+        facts["passes"] = {"forward": crafted.forward, "gradient": crafted.gradient}
+        facts["attack_seconds"] = round(crafted.seconds, 3)
     return facts, {IMAGES: pack_images(crafted.images), SAMPLES: pack_samples(columns)}
 
 

@@ -81,6 +81,9 @@ def curves(
     axis: Annotated[
         list[str] | None, typer.Option(help="steps, restarts or epsilon; repeatable. Default: all.")
     ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Key in `datasets`; default: the matrix's first.")] = None,
+    network: Annotated[str | None, typer.Option(help="Key in `networks`; default: the matrix's first.")] = None,
+    source: Annotated[str | None, typer.Option(help="Key in `defenses`: whose images; default: its own.")] = None,
     store: StoreOption = None,
     out: OutOption = None,
     data_dir: DataOption = None,
@@ -91,9 +94,13 @@ def curves(
     """Robust accuracy over steps, restarts, and epsilon up to where it must reach chance: is the attack converged?"""
     from rstbench.execute.local import Settings
     from rstbench.session import Request, run_curves
+    from rstbench.spec.suite import Cell
     from rstbench.store import default_root
 
     plugins = register(plugin)
     request = Request([suite], profile.value, store or default_root(), data_dir)
     settings = Settings(data_dir, device, workers, plugins=plugins)
-    raise typer.Exit(run_curves(request, defense, attack, axis or [], settings, out, console()))
+    cell = Cell.model_construct(
+        defense=defense, attack=attack, dataset=dataset, network=network, source=source, source_seed="same"
+    )
+    raise typer.Exit(run_curves(request, cell, axis or [], settings, out, console()))

@@ -83,6 +83,8 @@ class InParts:
         self._view = view
 
     def logits(self, images: Tensor) -> Tensor:
+        if len(images) == 0:
+            return self._view.logits(images)
         parts, self.batch = in_batches(lambda a, b: self._view.logits(images[a:b]), len(images), self.batch)
         return torch.cat(parts)
 

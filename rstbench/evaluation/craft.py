@@ -15,12 +15,13 @@ from rstbench.attacks.draws import PerImage
 from rstbench.attacks.threat import Threat
 from rstbench.defenses.view import CallableView, View
 from rstbench.defenses.views import EnsembleView, ExpectationView, Member, SwitchView
-from rstbench.errors import SpecError
+from rstbench.errors import RunError, SpecError
 from rstbench.evaluation.batches import InParts, padded, whole_batches
 from rstbench.evaluation.numerics import exact_fp32
 from rstbench.evaluation.reliability import probe, trace_flags
 from rstbench.evaluation.run_attack import run_attack
-from rstbench.spec.attacks import BLACK_BOX, AllMembersSpec, AutoAttackSpec, CraftedSpec
+from rstbench.evaluation.target import first_not_finite
+from rstbench.spec.attacks import AllMembersSpec, AutoAttackSpec, CraftedSpec
 from rstbench.spec.budgets import budget
 from rstbench.spec.models import Engine
 from rstbench.training import derive_seed, generator, numerics
@@ -49,16 +50,17 @@ class Crafted:
     """Adversarial images float32 (N, C, H, W) on the CPU, and what is known of their making.
 
     queries: (N,) int64 of a black-box attack, else None. flags: reliability flags, and a batch that did not fit.
-    forward, gradient: passes through single networks, counted in images; a gradient's forward pass is in it. One
-    forward pass of each image is ours, to see what stands before the attack. seconds: of the attack alone.
+    forward, gradient: passes through single networks, counted in images, those that fill the last batch included; a
+    gradient's forward pass is in it. One forward pass of each image is ours, to see what stands before the attack.
+    seconds: of the attack alone. None if the attack went on from a saved state: what was spent before is not known.
     """
 
     images: Tensor
     queries: Tensor | None
     flags: tuple[str, ...]
-    forward: int
-    gradient: int
-    seconds: float
+    forward: int | None
+    gradient: int | None
+    seconds: float | None
 
 
 @dataclass
@@ -118,6 +120,9 @@ def _in_engine(network: nn.Module, engine: Engine, device: torch.device, counter
             counter.forward += len(images)
         with numerics(engine, device):
             logits: Tensor = network(images.contiguous(memory_format=layout))
+            if bool(logits.isnan().any()):
+                where = first_not_finite(network, images.detach())
+                raise RunError(f"under attack, the network's answers are not numbers (NaN): {where}")
         return logits.float()
 
     return forward
@@ -145,9 +150,12 @@ def craft(
     members = [_in_engine(m, spec.engine, device, counter) for m in target.members]
     switching = generator(seed, "switch")
     view = InParts(view_of(members, target.weights, spec, switching), spec.batch)
+    # For what asks the members themselves.
+    parts = [InParts(CallableView(member), spec.batch) for member in members]
     with exact_fp32(device):
         flags = set(_probed(view, clean, labels, spec, device))
     counter.forward = counter.gradient = 0
+    resumed = isinstance(spec, AutoAttackSpec) and saved is not None and saved.load() is not None
     started = time.monotonic()
     switching.manual_seed(derive_seed(seed, "switch"))
     if isinstance(spec, AutoAttackSpec):
@@ -163,7 +171,7 @@ def craft(
                 steps=spec.steps,
                 square_queries=spec.square_queries,
                 eot_queries=spec.eot_queries,
-                expected_accuracy=_expected_accuracy(members, target.weights),
+                expected_accuracy=_expected_accuracy([part.logits for part in parts], target.weights),
                 reseed=switching.manual_seed,
                 device=device,
                 saved=saved,
@@ -172,14 +180,19 @@ def craft(
         images, queries = found.images.cpu(), found.queries
         flags |= set(found.flags)
     else:
-        images, queries, more = _in_order(view, members, target, clean, labels, indices, spec, seed, progress)
+        images, queries, more = _in_order(
+            view, [part.logits for part in parts], target, clean, labels, indices, spec, seed, progress
+        )
         flags |= more
     forward, gradient, seconds = counter.forward, counter.gradient, time.monotonic() - started
     with exact_fp32(device):
         # A detector answers alike for images that look attacked, and shows on these only.
         flags |= {"constant_output"} & set(_probed(view, images, labels, spec, device))
-    if view.batch < spec.batch:
-        flags.add(f"batch:halved_to_{view.batch}")
+    fitted = min(each.batch for each in (view, *parts))
+    if fitted < spec.batch:
+        flags.add(f"batch:halved_to_{fitted}")
+    if resumed:
+        return Crafted(images, queries, tuple(sorted(flags)), None, None, None)
     return Crafted(images, queries, tuple(sorted(flags)), forward, gradient, seconds)
 
 
@@ -224,10 +237,8 @@ def _in_order(
 
 def _probed(view: View, images: Tensor, labels: Tensor, spec: CraftedSpec, device: torch.device) -> tuple[str, ...]:
     shown, truth = images[:PROBED].to(device), labels[:PROBED].to(device)
-    # AutoAttack's version rand is made for answers that differ, and a black box that asks a switch knows them to.
-    rand = isinstance(spec, AutoAttackSpec) and spec.version == "rand"
-    asking = spec.kind in BLACK_BOX and getattr(spec, "view", "member") == "switch"
-    robust = rand or asking
+    # Only AutoAttack's version rand is made for answers that differ: any other attack believes the first one it gets.
+    robust = isinstance(spec, AutoAttackSpec) and spec.version == "rand"
     return probe(view, shown, truth, deterministic=not robust)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +78,7 @@ def predict(
     into memory.
     """
     network.eval()
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    device = next((t.device for t in chain(network.parameters(), network.buffers())), torch.device("cpu"))
 
     def work(begin: int, end: int) -> Tensor:
         with torch.no_grad(), exact_fp32(device):

@@ -41,9 +41,6 @@ T = TypeVar("T")
 
 _OPEN = "a default of the attack is left open; `spec.budgets.written_out` writes it out"
 
-LARGE_IMAGE, LARGE_TILE = 64, 50
-"""Bandits: above so many pixels a side, the data prior has so many (its authors' choice for ImageNet)."""
-
 
 def run_attack(
     spec: CraftedSpec,
@@ -118,7 +115,6 @@ def run_attack(
                 view, inputs, labels, threat=_threat(spec), draws=draws, queries=spec.queries, p_init=spec.p_init
             )
         case BanditsSpec():
-            large = LARGE_TILE if min(inputs.shape[2:]) > LARGE_IMAGE else None
             return bandits(
                 view,
                 inputs,
@@ -130,7 +126,7 @@ def run_attack(
                 image_lr=_given(spec.image_lr),
                 online_lr=_given(spec.online_lr),
                 exploration=_given(spec.exploration),
-                tile=spec.tile or large,
+                tile=spec.tile,
             )
         case ArcSpec():
             return arc(

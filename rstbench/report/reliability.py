@@ -33,7 +33,7 @@ from rstbench.spec.attacks import (
     PgdSpec,
 )
 from rstbench.spec.budgets import budget, judged_within
-from rstbench.spec.derived import AttackSpec, DerivedSpec, PointwiseSpec, chosen_from
+from rstbench.spec.derived import AttackSpec, DerivedSpec, GameSpec, PointwiseSpec, chosen_from
 
 _MORE = 1e-9
 _SURPRISE = 0.002
@@ -57,6 +57,11 @@ def reliability(
         for flag, rule in _RULES.items():
             for i in rule({i: results[i] for i in group}, attacks):
                 found[i].add(flag)
+        for i in group:
+            chosen = _chosen(results[i], attacks)
+            # Where gradients are masked, a worst case over attacks that follow them is too high as well.
+            if any(_BEATEN in found[j] for j in group if results[j].cell.attack_key in chosen):
+                found[i].add(_BEATEN)
     return tuple(frozenset(flags) for flags in found)
 
 
@@ -128,13 +133,15 @@ Group = Mapping[int, CellResult]
 def _above_clean(group: Group, attacks: Attacks) -> set[int]:
     """Rows under attack, of any kind of score, that are above the same defense without one.
 
-    Not the game: its mixture is another defense, which may be better than this one without attack, too.
+    Not the game: its mixture is another defense, which may be better than this one without attack, too. Nor images made
+    against another network, which may put an error right by chance.
     """
     clean = [result for result in group.values() if isinstance(_spec(result, attacks), CleanSpec)]
     return {
         i
         for i, result in group.items()
         if not isinstance(_spec(result, attacks), CleanSpec) and result.cell.score != "game"
+        if not result.cell.columns.get("attack_source")
         if any(_more(result, natural, _score) for natural in clean)
     }
 
@@ -173,6 +180,11 @@ def _black_box_ahead(group: Group, attacks: Attacks) -> set[int]:
     return found
 
 
+def _chosen(result: CellResult, attacks: Attacks) -> tuple[str, ...]:
+    spec = _spec(result, attacks)
+    return chosen_from(spec) if isinstance(spec, PointwiseSpec | GameSpec) else ()
+
+
 def _ahead(means: _Means) -> bool:
     gain = means.other - means.one
     return gain > _SURPRISE + _MORE and gain * means.images > 1 + _MORE
@@ -190,8 +202,8 @@ def _out_of_order(group: Group, attacks: Attacks) -> set[int]:
     """Rows of a stronger attack that leave more standing than a weaker one: clean, FGSM, PGD, AutoAttack, pointwise.
 
     Two attacks are compared if they have the same norm and epsilon, and, on a switch, the same sources, i.e. the same
-    view. PGD of one step is not ranked, nor are transferred images. A pointwise worst case is compared with the attacks
-    that it chooses from.
+    view; AutoAttack on a switch only through its members. PGD of one step is not ranked, nor are transferred images. A
+    pointwise worst case is compared with the attacks that it chooses from.
     """
     rank = {i: _rank(result, attacks) for i, result in group.items()}
     found: set[int] = set()
@@ -221,7 +233,9 @@ def _rank(result: CellResult, attacks: Attacks) -> int:
         return 1
     if isinstance(spec, PgdSpec) and spec.steps > 1:
         return 2
-    return 3 if isinstance(spec, AutoAttackSpec) else -1
+    # It hands back clean images where the view is not fooled; judged on single members, that says nothing of strength.
+    direct = len(result.cell.members) == 1 or through_members(result.cell)
+    return 3 if isinstance(spec, AutoAttackSpec) and direct else -1
 
 
 def _same_threat(stronger: CellResult, weaker: CellResult, attacks: Attacks) -> bool:
@@ -242,8 +256,9 @@ def _budget(spec: AttackSpec | None) -> tuple[str, float] | None:
     return None
 
 
+_BEATEN = "black_box_beats_white_box"
 _RULES: Mapping[str, Callable[[Group, Attacks], set[int]]] = {
-    "black_box_beats_white_box": _black_box_ahead,
+    _BEATEN: _black_box_ahead,
     "robust_above_clean": _above_clean,
     "order_violated": _out_of_order,
 }

@@ -26,7 +26,6 @@ COLUMNS = (
 
 HEADLINE = "headline"
 NOT_RUN = "not_run"
-CLEAN_SOURCE = "clean"
 DATA_NOTES = "data:notes"
 _OTHER_NETWORK_OR_DATA = {"substitute:network", "substitute:data"}
 
@@ -148,25 +147,21 @@ def flags(result: CellResult, records: Records) -> set[str]:
             found.update(map(str, record.get("flags", ())))
             if record.get("notes"):
                 found.add(DATA_NOTES)
-    return found if _in_doubt(cell, records) else found - set(RELIABILITY)
+    return found if cell.score not in ("pointwise", "game") else found - _set_aside(cell, records)
 
 
-def _in_doubt(cell: PlannedCell, records: Records) -> bool:
-    """Whether reliability flags of the images behind a cell concern the cell.
+def _set_aside(cell: PlannedCell, records: Records) -> set[str]:
+    """Reliability flags of the images behind an adversary that chooses, which do not concern its own number.
 
-    A minimum over attacks is as good as the best of them: it is in doubt where every one of them is.
+    A worst case inherits the flags of whatever it chooses from: what misleads one attack may mislead others in silence.
+    Only those of attacks on a switch as it is queried (view `switch`) are set aside: there randomness is no surprise.
     """
-    if cell.score not in ("pointwise", "game"):
-        return True
-    chosen = [
-        records.nodes(row)
-        for seed in cell.predictions
-        for label, row in zip(cell.sources, seed, strict=True)
-        if label != CLEAN_SOURCE
-    ]
-    return all(
-        any(flag in RELIABILITY for key in nodes for flag in records.record(key).get("flags", ())) for nodes in chosen
-    )
+    own: set[str] = set()
+    for seed in cell.predictions:
+        for label, row in zip(cell.sources, seed, strict=True):
+            if not label.endswith("/switch"):
+                own |= {str(flag) for key in records.nodes(row) for flag in records.record(key).get("flags", ())}
+    return set(RELIABILITY) - own
 
 
 def count(results: Sequence[CellResult], answering: bool) -> Counts:

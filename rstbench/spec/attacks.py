@@ -120,6 +120,12 @@ class PgdSpec(_Bounded):
         "never", description="source_fooled (authors' code): a sample stops once its source misclassifies it"
     )
 
+    @model_validator(mode="after")
+    def _one_draw(self) -> PgdSpec:
+        if self.stop == "source_fooled" and self.view == "switch":
+            raise ValueError("`stop: source_fooled` under view switch would stop an image at a single unlucky draw")
+        return self
+
     def with_step_size(self, cifar: bool) -> PgdSpec:
         """The same attack with its default step size written out; `cifar`: whether the data is CIFAR."""
         if self.step_size is not None:
@@ -200,7 +206,7 @@ class CwInfSpec(_OnView):
 
 
 class AutoAttackSpec(_Bounded):
-    """AutoAttack (Croce and Hein 2020), the published package.
+    """AutoAttack (Croce and Hein 2020), the published package, with its random numbers: one generator for each batch.
 
     standard: APGD-CE, targeted APGD-DLR, targeted FAB, Square, each on what the ones before it left standing.
     rand: APGD-CE and APGD-DLR with the gradient averaged over 20 queries. Target classes: nine, or as many as there
@@ -236,7 +242,9 @@ class BanditsSpec(_Bounded):
     online_lr: Positive | None = Field(None, description="default: 100 for linf, 0.1 for l2")
     exploration: Positive | None = Field(None, description="default: 1.0 for linf, 0.01 for l2")
     tile: Count | None = Field(
-        None, description="pixels a side of the data prior; default: 50 for images above 64 pixels, none below"
+        None,
+        description="pixels a side of the data prior; default: 50 for images above 64 pixels a side, "
+        "that of the image (no prior) below",
     )
 
     def with_defaults(self) -> BanditsSpec:

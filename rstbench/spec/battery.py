@@ -22,10 +22,16 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "apgd_ce": {"kind": "apgd", "loss": "ce"},
     "apgd_dlr": {"kind": "apgd", "loss": "dlr"},
     "cw_l2": {"kind": "cw_l2"},
-    "cw_inf": {"kind": "cw_inf", "form": "bounded"},
-    "cw_inf_penalty": {"kind": "cw_inf", "form": "penalty"},
+    "cw_inf": {"kind": "cw_inf", "form": "bounded", "variant": "form=bounded"},
+    "cw_inf_penalty": {"kind": "cw_inf", "form": "penalty", "report_as": "cw_inf"},
     "autoattack": {"kind": "autoattack"},
-    "autoattack_rand": {"kind": "autoattack", "version": "rand", "view": "switch"},
+    "autoattack_rand": {
+        "kind": "autoattack",
+        "version": "rand",
+        "view": "switch",
+        "report_as": "autoattack",
+        "variant": "rand_eot20",
+    },
     "square": {"kind": "square"},
     "bandits": {"kind": "bandits"},
     "eot_pgd20": {"kind": "pgd", "steps": 20, "view": "eot"},
@@ -49,7 +55,9 @@ SWITCHING = ("none", "fgsm", "pgd20", "eot_pgd20", "ensemble_pgd20", "arc", "hin
 def battery(norm: str, switching: bool) -> tuple[str, ...]:
     """The default battery: names for `named_attack`, those of one norm left out under another."""
     names = SWITCHING if switching else SINGLE
-    return tuple(name for name in names if _ONE_NORM.get(name, norm) == norm)
+    # L2's PGD has a name of its own in the paper's tables.
+    renamed = [("pgd_l2" if name == "pgd20" and norm == "l2" else name) for name in names]
+    return tuple(name for name in renamed if _ONE_NORM.get(name, norm) == norm)
 
 
 def attack_fields(name: str, norm: str, epsilon: str | float) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rstbench.spec.attacks import (
+    AllMembersSpec,
     ApgdSpec,
     ArcSpec,
     AutoAttackSpec,
@@ -33,11 +34,28 @@ def judged_within(attack: CraftedSpec) -> tuple[str, float] | None:
     return None
 
 
-def written_out(attack: CraftedSpec, cifar: bool) -> CraftedSpec:
-    """The attack with every default that depends on other fields or on the data written out."""
+_LARGE_IMAGE, _LARGE_TILE = 64, 50
+"""Bandits: above so many pixels a side, the data prior has so many (its authors' choice for ImageNet)."""
+
+
+def written_out(attack: CraftedSpec, cifar: bool, image_size: int = 0) -> CraftedSpec:
+    """The attack with every default that depends on other fields or on the data written out.
+
+    cifar: whether the data is CIFAR; image_size: pixels a side, if known. Fields that mean nothing under the
+    attack's view get their defaults, so that equal work has one spec.
+    """
     if isinstance(attack, FgsmSpec | PgdSpec | CwInfSpec):
-        return attack.with_step_size(cifar)
-    return attack.with_defaults() if isinstance(attack, BanditsSpec) else attack
+        attack = attack.with_step_size(cifar)
+    if isinstance(attack, BanditsSpec):
+        attack = attack.with_defaults()
+        if attack.tile is None and image_size > _LARGE_IMAGE:
+            attack = attack.model_copy(update={"tile": _LARGE_TILE})
+    if not isinstance(attack, AllMembersSpec):
+        if attack.view != "ensemble":
+            attack = attack.model_copy(update={"average": "logits"})
+        if attack.view != "eot":
+            attack = attack.model_copy(update={"expectation": "mean_loss"})
+    return attack
 
 
 def reported_budget(attack: CraftedSpec) -> tuple[str, str]:

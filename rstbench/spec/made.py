@@ -13,7 +13,7 @@ from rstbench.errors import SpecError
 from rstbench.spec.attacks import CleanSpec, CraftedSpec
 from rstbench.spec.base import linf_text
 from rstbench.spec.battery import attack_fields, attack_spec
-from rstbench.spec.budgets import reported_budget, written_out
+from rstbench.spec.budgets import budget, judged_within, reported_budget, written_out
 from rstbench.spec.derived import DerivedSpec
 from rstbench.spec.models import DatasetSpec, R2sSpec
 from rstbench.spec.suite import Cell, Suite, SuiteSpec
@@ -45,12 +45,15 @@ def model_suite(
     specs = {key: attack_spec(fields, key) for key, fields in named.items()}
     budgets = {key: reported_budget(spec) for key, spec in specs.items() if isinstance(spec, CraftedSpec)}
     wanted = reported_budget(_crafted(attack_spec(attack_fields("pgd20", norm, epsilon), "pgd20")))
-    over = [key for key, found in budgets.items() if found == wanted and key != "cw_inf_penalty"]
+    bounded = {
+        key for key, spec in specs.items() if isinstance(spec, CraftedSpec) and (budget(spec) or judged_within(spec))
+    }
+    over = [key for key, found in budgets.items() if found == wanted and key in bounded]
     derived = {POINTWISE: {"kind": "pointwise", "over": over}} if len(over) > 1 else {}
     label = dataset.name or dataset.source
     fields = {
         "schema": 1,
-        "name": f"eval-{name}",
+        "name": f"eval-{name}-{label}-{norm}-{str(epsilon).replace('/', '_')}"[:80],
         "title": f"{model['source']}:{model['name']} on {label}",
         "seeds": [0],
         "matrix": {"network": ["external"], "dataset": [label]},
@@ -87,8 +90,14 @@ def series_suite(suite: Suite, cell: Cell, axes: Sequence[str], largest_l2: floa
     Raises `SpecError` for a defense or an attack that does not exist, makes no images, or has none of the axes.
     """
     run = suite.run
-    for room, key in (("defenses", cell.defense), ("attacks", cell.attack)):
-        if key not in getattr(run, room):
+    for room, key in (
+        ("defenses", cell.defense),
+        ("defenses", cell.source),
+        ("attacks", cell.attack),
+        ("datasets", cell.dataset),
+        ("networks", cell.network),
+    ):
+        if key is not None and key not in getattr(run, room):
             known = ", ".join(getattr(run, room))
             raise SpecError(f"suite {run.name} has no {key!r} in `{room}`; there are {known}")
     attack = run.attacks[cell.attack]
@@ -115,7 +124,11 @@ def series_suite(suite: Suite, cell: Cell, axes: Sequence[str], largest_l2: floa
             found.append(Series(axis, points))
     if not found:
         raise SpecError(f"attack {cell.attack!r} of kind {attack.kind} has no {' and no '.join(axes)} to vary")
-    cells = tuple(cell.model_copy(update={"attack": key}) for key in made)
+    # Without an attack there is nothing to transfer.
+    cells = tuple(
+        cell.model_copy(update={"attack": key} | ({"source": None, "source_seed": "same"} if key == CLEAN else {}))
+        for key in made
+    )
 
     def side(spec: SuiteSpec) -> SuiteSpec:
         table = spec.table.model_copy(update={"cells": cells, "layout": "list", "paper": None})

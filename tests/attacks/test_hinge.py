@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from rstbench.attacks.arc import arc
 from rstbench.attacks.draws import PerImage
 from rstbench.attacks.hinge import hinge
 from rstbench.attacks.threat import Threat, distances
-from tests.attacks.networks import images, small_net
+from tests.attacks.networks import images, linear, small_net
 from tests.gauntlet.planted import LinearEnsemble, random_ensemble
 
 EPSILON = {"linf": 0.2, "l2": 0.3}
@@ -66,6 +68,22 @@ def test_images_keep_budget_and_range(threat: Threat) -> None:
     assert float(found.min()) >= 0 and float(found.max()) <= 1
     if threat.epsilon == 0:
         assert torch.equal(found, inputs)
+
+
+@given(seed=st.integers(0, 2**20), epsilon=st.floats(0.0, 0.6), norm=st.sampled_from(["linf", "l2"]))
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_budget_and_range_hold(seed: int, epsilon: float, norm: str) -> None:
+    generator = torch.Generator().manual_seed(seed)  # 20 batches of 512: more than 10 000 cases
+    inputs = (torch.rand(512, 1, 2, 3, generator=generator) * 1.6 - 0.3).clamp(0, 1)
+    labels = torch.randint(0, 3, (512,), generator=generator)
+    members = [linear(torch.randn(3, 6, generator=generator), torch.zeros(3)) for _ in range(2)]
+    threat = Threat(norm, epsilon)
+    found = hinge(
+        members, (0.6, 0.4), inputs, labels, threat=threat, draws=PerImage(seed, range(512)), steps=3, restarts=3
+    ).images
+    linf, l2 = distances(found, inputs)
+    assert float((linf if norm == "linf" else l2).max()) <= epsilon + 1e-6
+    assert float(found.min()) >= 0 and float(found.max()) <= 1
 
 
 def test_an_image_is_attacked_alike_alone_and_in_company() -> None:

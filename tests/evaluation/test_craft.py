@@ -267,7 +267,8 @@ def test_what_the_probe_sees_is_flagged(change: Any, flag: str) -> None:
 def test_only_who_expects_noise_may_meet_it() -> None:
     noisy = Changed(lambda logits: logits + torch.randn_like(logits))
     assert "randomised_output" in run(noisy, named("square", queries=5)).flags
-    assert "randomised_output" not in run(noisy, named("square", queries=5, view="switch")).flags
+    # Also where it asks a switch: it believes the first answer, whatever it could know.
+    assert "randomised_output" in run(noisy, named("square", queries=5, view="switch")).flags
     assert "randomised_output" not in run(noisy, named("autoattack_rand", steps=1, eot_queries=1)).flags
     assert "randomised_output" in run(noisy, named("autoattack", steps=1, square_queries=1)).flags
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from rstbench.attacks.draws import PerImage
 from rstbench.attacks.found import Found
@@ -14,7 +13,7 @@ from rstbench.defenses.view import CallableView
 from rstbench.errors import SpecError
 from rstbench.evaluation import run_attack as module
 from rstbench.evaluation.run_attack import run_attack
-from rstbench.spec.attacks import BLACK_BOX, NOT_CRAFTED, CraftedSpec
+from rstbench.spec.attacks import BLACK_BOX, NOT_CRAFTED, BanditsSpec, CraftedSpec
 from rstbench.spec.battery import named_attack
 from rstbench.spec.budgets import written_out
 from tests.attacks.networks import images, small_net
@@ -118,14 +117,12 @@ def test_no_field_is_forgotten() -> None:
         assert fields <= asked[0].keys(), name
 
 
-def test_the_tile_of_bandits_follows_the_size_of_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(module, "bandits", _noting(asked, "bandits"))
-    for side, given in ((64, None), (65, None), (224, None), (224, 20), (32, 4)):
-        inputs: Tensor = torch.zeros(1, 3, side, side)
-        spec = spec_of("bandits", tile=given)
-        run_attack(spec, CallableView(NETWORK), [NETWORK], [1.0], inputs, LABELS[:1], PerImage(0, [0]), 5)
-    assert [call["tile"] for call in asked] == [None, 50, 50, 20, 4]
+def test_the_tile_of_bandits_follows_the_size_of_the_images() -> None:
+    spec = named_attack("bandits")
+    assert isinstance(spec, BanditsSpec)
+    for side, given, tile in ((64, None, None), (65, None, 50), (224, None, 50), (224, 20, 20), (32, 4, 4)):
+        full = written_out(spec.model_copy(update={"tile": given}), False, side)
+        assert isinstance(full, BanditsSpec) and full.tile == tile
 
 
 def test_autoattack_is_no_batch_by_batch_attack() -> None:

@@ -91,7 +91,14 @@ def test_planted_defenses(planted: nn.Module, flag: str, raised_by: set[str]) ->
         for name, row in rows.items()
         if name not in ("none", POINTWISE) and row["accuracy"] > REACHED and not row["flags"] & TELLING
     ]
-    assert rows[POINTWISE]["accuracy"] <= REACHED or not silent
+    assert rows[POINTWISE]["accuracy"] <= REACHED or (not silent and rows[POINTWISE]["flags"] & TELLING)
+
+
+def test_a_worst_case_over_misled_attacks_says_so() -> None:
+    # APGD and FGSM are misled in silence here; PGD and CW-Inf are not.
+    rows = evaluated(Masked(HONEST).eval(), ("fgsm", "fgsm_rs", "pgd20", "apgd_ce", "cw_inf"))
+    assert rows[POINTWISE]["accuracy"] > REACHED
+    assert "loss_not_rising" in rows[POINTWISE]["flags"]
 
 
 def test_black_boxes_see_through_masked_gradients() -> None:
