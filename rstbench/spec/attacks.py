@@ -7,7 +7,7 @@ are the table's, and stay out of keys.
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
@@ -74,17 +74,21 @@ class _OnView(_Attack):
     )
 
 
-class _Bounded(_OnView):
+class _Budgeted(_Attack):
     """Attacks whose images lie within epsilon."""
 
     norm: Literal["linf", "l2"] = "linf"
     epsilon: NormDistance = "8/255"
 
     @model_validator(mode="after")
-    def _units(self) -> _Bounded:
+    def _units(self) -> Self:
         if isinstance(self.epsilon, str) != (self.norm == "linf"):  # left out: the default is l-infinity's
             raise ValueError("`epsilon` has no default for norm l2; give a number, e.g. 0.5")
         return self
+
+
+class _Bounded(_OnView, _Budgeted):
+    """The same, against a view."""
 
 
 class FgsmSpec(_OnView):
@@ -255,37 +259,21 @@ class BanditsSpec(_Bounded):
         return self.model_copy(update={name: v for name, v in defaults.items() if getattr(self, name) is None})
 
 
-class ArcSpec(_Attack):
+class ArcSpec(_Budgeted):
     """ARC, the attack on randomised ensembles of Dbouk and Shanbhag (2022); always with all members in hand."""
 
     kind: Literal["arc"]
-    norm: Literal["linf", "l2"] = "linf"
-    epsilon: NormDistance = "8/255"
     steps: Count = 20
     rho: Annotated[float, Field(ge=0, le=1)] = Field(0.05, description="margin beyond a boundary, in epsilon")
     rivals: Count = Field(4, description="classes, by logit, whose boundaries are considered")
 
-    @model_validator(mode="after")
-    def _units(self) -> ArcSpec:
-        if isinstance(self.epsilon, str) != (self.norm == "linf"):
-            raise ValueError("`epsilon` has no default for norm l2; give a number, e.g. 0.5")
-        return self
 
-
-class HingeSpec(_Attack):
+class HingeSpec(_Budgeted):
     """Descent of the expected accuracy of a switch on hinged margins over sets of its members: our own, beside ARC."""
 
     kind: Literal["hinge"]
-    norm: Literal["linf", "l2"] = "linf"
-    epsilon: NormDistance = "8/255"
     steps: Count = 50
     restarts: Count = Field(20, description="sets of members tried, the likeliest first, each twice")
-
-    @model_validator(mode="after")
-    def _units(self) -> HingeSpec:
-        if isinstance(self.epsilon, str) != (self.norm == "linf"):
-            raise ValueError("`epsilon` has no default for norm l2; give a number, e.g. 0.5")
-        return self
 
 
 AllMembersSpec = ArcSpec | HingeSpec
