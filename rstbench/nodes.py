@@ -208,7 +208,8 @@ class Nodes:
             spec["probabilities"] = list(probabilities)
         spec |= _part(data, held_out)
         inputs = {"data": self.data(data)} | {f"member_{i}": source.key for i, source in enumerate(sources)}
-        work = self._attacked(attack, data, held_out) * passes(attack) * len(sources)
+        asked = 1 if getattr(attack, "view", "member") == "switch" else len(sources)  # a switch draws one for an image
+        work = self._attacked(attack, data, held_out) * passes(attack) * asked
         return self._add("craft", spec, inputs, title, work, sources[0].macs, attack.engine.precision)
 
     def predict(
