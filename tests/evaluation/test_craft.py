@@ -12,7 +12,7 @@ from rstbench.attacks.pgd import pgd
 from rstbench.attacks.threat import Threat, distances, random_start
 from rstbench.defenses.view import CallableView
 from rstbench.defenses.views import EnsembleView, ExpectationView, SwitchView
-from rstbench.errors import DeviceError, SpecError
+from rstbench.errors import DeviceError, RunError, SpecError
 from rstbench.evaluation.craft import Crafted, Target, craft, threat_of, view_of
 from rstbench.evaluation.judge import check_images, within
 from rstbench.spec.attacks import CraftedSpec, PgdSpec
@@ -409,3 +409,25 @@ def test_autoattack_goes_on_where_it_was(name: str, view: str) -> None:
         assert torch.equal(resumed.images, undisturbed.images) and resumed.flags == undisturbed.flags
         # Repeated: the batch whose result was not saved.
         assert rest.saves == whole.saves - (dies_at - 1)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd20", "apgd_ce", "cw_l2", "cw_inf", "square", "bandits", "arc", "hinge"])
+def test_an_answer_that_is_no_number_under_attack_is_an_error(name: str) -> None:
+    class Fragile(nn.Module):
+        """Right on the images it knows, NaN anywhere else."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = small_net()
+            self.root = nn.Identity()
+
+        def forward(self, images: Tensor) -> Tensor:
+            grid = images * 16
+            off = ((grid - grid.round()).abs() > 1e-4).flatten(1).any(1)
+            return self.network(images) + self.root(torch.where(off, torch.nan, 0.0))[:, None]
+
+    clean = (images(8) * 16).round() / 16
+    labels = small_net()(clean).argmax(1)
+    target = Target([Fragile()], 5, torch.device("cpu"))
+    with pytest.raises(RunError, match=r"not numbers \(NaN\): .*layer 'root' \(Identity\)"):
+        craft(target, clean, labels, range(8), named(name), 0, lambda done, total, note: None)

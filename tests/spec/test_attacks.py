@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from rstbench.errors import SpecError
 from rstbench.spec.attacks import (
     BLACK_BOX,
     NOT_CRAFTED,
@@ -150,3 +151,8 @@ def test_kinds_are_told_apart() -> None:
     for spec in CraftedSpec.__args__:
         # What is left out of keys is of the table or the judgement, and never of the images.
         assert NOT_CRAFTED & set(spec.model_fields) >= {"report_as", "variant", "headline"}
+
+
+def test_a_single_unlucky_draw_may_not_end_an_attack() -> None:
+    with pytest.raises(SpecError, match="unlucky draw"):
+        attack_spec({"kind": "pgd", "view": "switch", "stop": "source_fooled"}, "pgd")
