@@ -19,7 +19,7 @@ GPU_FLOPS = {"bf16": 316e12, "fp32": 60e12}
 CORE_FLOPS = {"bf16": 115e9, "fp32": 60e9}
 """One CPU core with AVX-512 and its bf16 instructions, on the convolutions of a quarter-width PreActResNet-18."""
 
-KINDS = ("data", "train", "search", "model", "craft", "predict")
+KINDS = ("data", "train", "search", "rtt", "tune", "lottery", "model", "craft", "predict", "join", "measure")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Left:
 
 
 def costs(plans: Sequence[Plan], store: Store) -> list[KindCost]:
-    """Costs of several plans together, each node counted once."""
+    """Costs of several plans together, each node counted once; a row for each kind that occurs."""
     users: dict[str, int] = {}
     nodes: dict[str, Node] = {}
     for plan in plans:
@@ -54,6 +54,8 @@ def costs(plans: Sequence[Plan], store: Store) -> list[KindCost]:
     rows = []
     for kind in KINDS:
         mine = [node for node in nodes.values() if node.kind == kind]
+        if not mine:
+            continue
         stored = {node.key for node in mine if store.has(node.key)}
         rows.append(
             KindCost(

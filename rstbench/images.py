@@ -90,12 +90,15 @@ class Images:
         title = f"{name} {self.where}" + (", held-out images" if held_out is not None else "")
         if isinstance(attack, CleanSpec):
             return [Source(nodes.data(data), "clean", attack, f"predict {title}: clean", held_out)]
+        attacked = self.members[0].parts or self.members
+        if self.members[0].parts:
+            self._check_ensemble(name, attack, self.members[0].average)
         if not isinstance(attack, AllMembersSpec) and attack.view == "member":
-            sources = [([member], member.label, f"craft {title} from {member.label}") for member in self.members]
+            sources = [([member], member.label, f"craft {title} from {member.label}") for member in attacked]
             probabilities = None
         else:
             label = attack.kind if isinstance(attack, AllMembersSpec) else attack.view
-            sources = [(list(self.members), label, f"craft {title}")]
+            sources = [(list(attacked), label, f"craft {title}")]
             probabilities = self.probabilities
         return [
             Source(
@@ -107,6 +110,15 @@ class Images:
             )
             for members, label, text in sources
         ]
+
+    def _check_ensemble(self, name: str, attack: CraftedSpec, average: str) -> None:
+        """A deterministic ensemble is one network: its adversary differentiates the average, and that average."""
+        found = getattr(attack, "view", ""), getattr(attack, "average", average)
+        if found != ("ensemble", average):
+            raise SpecError(
+                f"suite {self.nodes.run.name}: attack {name!r} on a deterministic ensemble has to differentiate its "
+                f"own average; give it `view: ensemble` and `average: {average}`"
+            )
 
 
 def _budget_words(spec: CraftedSpec) -> str:

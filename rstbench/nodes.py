@@ -4,11 +4,17 @@ Kinds of nodes and their inputs::
 
     data      -                          fingerprint of a data set
     train     data                       weights of a dense network
-    search    data                       one ticket
+    search    data                       one ticket of random weights (RST), or a family of them
+    rtt       data, weights              one ticket of trained weights, maybe trained on other data
+    tune      data, ticket               the weights that a ticket keeps, trained under its frozen mask
+    lottery   data, weights              a lottery ticket: pruned by magnitude, rewound, trained under the mask
     model     data                       a model from elsewhere, loaded once and looked at
     craft     data, member_0 ...         adversarial images against one view of the members
     predict   images, target             predictions of one network on clean (data) or adversarial (craft) images;
-                                         where far images do not count, data too, for the clean ones in their place
+              or target_0 ...            of the average of several; where far images do not count, data too, for the
+                                         clean ones in their place
+    join      part_0 ...                 what craft or predict nodes say of consecutive parts of the images
+    measure   data, member_0 ...         what is measured of networks beside their accuracy
 
 The key of a node is the SHA-256 of the canonical JSON of its kind, builder version, spec with all defaults written
 out, and the keys of its inputs. Titles, profile and suite names, device and worker counts stay out, so suites share
@@ -17,19 +23,19 @@ every node that is the same work.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rstbench.data.remembered import DataFacts
-from rstbench.errors import SpecError
-from rstbench.networks.cost import forward_macs
-from rstbench.networks.spec import ModelSpec
 from rstbench.spec.attacks import NOT_CRAFTED, CleanSpec, CraftedSpec
 from rstbench.spec.base import digest
+from rstbench.spec.base import ratio_text as ratio_text
 from rstbench.spec.budgets import judged_within, passes, written_out
 from rstbench.spec.foreign import ForeignSpec
-from rstbench.spec.models import DatasetSpec, DefenseSpec, DenseSpec, NetworkSpec, R2sSpec, TrainingSpec
+from rstbench.spec.measures import NOT_MEASURED, FeatureDistanceSpec, MeasureSpec, ParametersSpec
+from rstbench.spec.models import DatasetSpec, NetworkSpec
 from rstbench.spec.suite import SuiteSpec
 from rstbench.spec.versions import BUILDER_VERSIONS
 
@@ -39,7 +45,14 @@ Facts = Mapping[DatasetSpec, DataFacts]
 Models = Mapping[str, Mapping[str, Any]]
 """What models from elsewhere are, by `model_digest` of their spec: `foreign.identity.identify`."""
 
-_CUT = {"validation_fraction", "validation_seed"}
+CUT = {"validation_fraction", "validation_seed"}
+"""Fields of a data set's spec that concern only what trains on it."""
+
+PART_BYTES = 2**29
+"""Images of a craft or predict node, as float32: where they would take more, they are attacked and judged in parts.
+
+Packing and unpacking them takes three times as much beside them, so a node stays below 2 GB plus its network.
+"""
 
 
 @dataclass(frozen=True)
@@ -67,12 +80,23 @@ def node_key(kind: str, spec: Mapping[str, Any], inputs: Mapping[str, str]) -> s
 
 @dataclass(frozen=True)
 class Member:
-    """A network that predicts: the node that makes it, which of its checkpoints, and its forward cost."""
+    """A network that predicts: the node that makes it, which of its checkpoints, and its forward cost.
+
+    parts, average: of a deterministic ensemble, which no node makes: its networks, and what of them is averaged.
+    kept: what its number of parameters follows from (`tickets.count`); empty for a model from elsewhere.
+    """
 
     key: str
     checkpoint: str
     label: str
     macs: float
+    parts: tuple[Member, ...] = ()
+    average: str = ""
+    kept: Mapping[str, Any] = field(default_factory=dict)
+
+    def called(self, label: str) -> Member:
+        """The same network under another label."""
+        return replace(self, label=label)
 
 
 @dataclass
@@ -83,8 +107,9 @@ class Nodes:
     facts: Facts
     models: Models = field(default_factory=dict)
     by_key: dict[str, Node] = field(default_factory=dict)
+    _joins: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def _add(
+    def add(
         self,
         kind: str,
         spec: Mapping[str, Any],
@@ -94,6 +119,7 @@ class Nodes:
         macs_per_pass: float = 0.0,
         precision: str = "fp32",
     ) -> str:
+        """Add a node if there is none of its key yet; returns the key. passes: of one image through one network."""
         key = node_key(kind, spec, inputs)
         node = Node(kind, key, spec, inputs, title, passes * macs_per_pass, passes, precision)
         self.by_key.setdefault(key, node)
@@ -102,86 +128,11 @@ class Nodes:
     def data(self, spec: DatasetSpec) -> str:
         """The data set; its cut into training and validation part belongs to what trains on it."""
         known = self.facts[spec]
-        content = {"fingerprint": known.fingerprint, "load": spec.model_dump(mode="json", exclude=_CUT)}
-        return self._add("data", content, {}, f"data {label_of(spec)}")
-
-    def _model(self, network: NetworkSpec, data: DatasetSpec, bn_affine: bool, bias: bool) -> ModelSpec:
-        known = self.facts[data]
-        return ModelSpec(
-            family=network.family,
-            width=network.width,
-            classes=known.classes,
-            channels=known.channels,
-            image_size=known.image_size,
-            mean=known.mean,
-            std=known.std,
-            bn_affine=bn_affine,
-            classifier_bias=bias,
-        )
-
-    def _fit(
-        self, kind: str, model: ModelSpec, data: DatasetSpec, training: TrainingSpec, extra: dict[str, Any], title: str
-    ) -> str:
-        known = self.facts[data]
-        training = training.model_copy(update={"inner": training.inner.with_step_size()})
-        spec = {
-            "model": model.model_dump(mode="json"),
-            "training": training.model_dump(mode="json"),
-            "cut": data.model_dump(mode="json", include=_CUT),
-            **extra,
+        content = {
+            "fingerprint": known.fingerprint,
+            "load": {name: value for name, value in spec.written().items() if name not in CUT},
         }
-        inner_steps = {"none": 0, "pgd": training.inner.steps}.get(training.inner.kind, 1)
-        validated = known.train_samples * data.validation_fraction
-        # An inner step is a forward pass and an input gradient; an update costs a forward pass and twice that.
-        passes = known.train_samples * (1 - data.validation_fraction) * (2 * inner_steps + 3)
-        passes += validated * (2 * training.validation.steps + 1) / training.validation.every
-        passes *= training.epochs
-        inputs = {"data": self.data(data)}
-        return self._add(kind, spec, inputs, title, passes, forward_macs(model), training.engine.precision)
-
-    def members(self, defense: DefenseSpec, data: DatasetSpec, network: NetworkSpec, seed: int) -> list[Member]:
-        """The networks of a defense: one, or one for each candidate ratio."""
-        if isinstance(defense, ForeignSpec):
-            return [self._foreign(defense, data)]
-        if network.family == "external":
-            raise SpecError(
-                f"suite {self.run.name}: a network of family external brings no architecture for a defense of kind "
-                f"{defense.kind}; name one of ours, or attack a defense of kind model"
-            )
-        where = f"{label_of(network)} on {label_of(data)}, seed {seed}"
-        if isinstance(defense, DenseSpec):
-            model = self._model(network, data, defense.bn_affine, defense.classifier_bias)
-            training = self.run.trainings[defense.training]
-            inner = "natural" if training.inner.kind == "none" else "adversarial"
-            extra = {"init": defense.init, "seed": seed}
-            key = self._fit("train", model, data, training, extra, f"train dense ({inner}) {where}")
-            return [Member(key, defense.checkpoint, "dense", forward_macs(model))]
-        model = self._model(network, data, bn_affine=False, bias=False)
-        members = []
-        for ratio in defense.ratios if isinstance(defense, R2sSpec) else (defense.ratio,):
-            extra = {"init": defense.init, "seed": seed, "remaining_ratio": ratio, "pattern": defense.pattern}
-            title = f"search {100 * ratio:g} % {where}"
-            key = self._fit("search", model, data, self.run.searches[defense.search], extra, title)
-            members.append(Member(key, defense.checkpoint, ratio_text(ratio), forward_macs(model)))
-        return members
-
-    def _foreign(self, defense: ForeignSpec, data: DatasetSpec) -> Member:
-        known = self.facts[data]
-        spec = {
-            "model": defense.model_dump(mode="json", exclude={"report_as"}),
-            "identity": dict(self.models[model_digest(defense)]),
-            "task": {
-                "classes": known.classes,
-                "channels": known.channels,
-                "image_size": known.image_size,
-                "mean": list(known.mean),
-                "std": list(known.std),
-            },
-        }
-        name = foreign_label(defense)
-        key = self._add("model", spec, {"data": self.data(data)}, f"load {name} for {label_of(data)}")
-        # What its architecture costs is not known before it is built.
-        return Member(key, "model", name, 0.0)
+        return self.add("data", content, {}, f"data {label_of(spec)}")
 
     def craft(
         self,
@@ -201,16 +152,23 @@ class Nodes:
         attack = written_out(attack, cifar, self.facts[data].image_size)
         spec: dict[str, Any] = {
             "attack": attack.model_dump(mode="json", exclude=NOT_CRAFTED),
-            "checkpoint": sources[0].checkpoint,
+            "checkpoint": _checkpoint(sources),
             "seed": seed,
         }
         if probabilities is not None and len(set(probabilities)) > 1:  # written out or not, uniform is the same work
             spec["probabilities"] = list(probabilities)
-        spec |= _part(data, held_out)
+        spec |= _held_out(data, held_out)
         inputs = {"data": self.data(data)} | {f"member_{i}": source.key for i, source in enumerate(sources)}
         asked = 1 if getattr(attack, "view", "member") == "switch" else len(sources)  # a switch draws one for an image
         work = self._attacked(attack, data, held_out) * passes(attack) * asked
-        return self._add("craft", spec, inputs, title, work, sources[0].macs, attack.engine.precision)
+        count = self._parts_of(attack, data, held_out)
+        parts = [
+            self.add(
+                "craft", spec | part, inputs, title + words, work / count, sources[0].macs, attack.engine.precision
+            )
+            for part, words in _parts(count)
+        ]
+        return self._joined(parts, title)
 
     def predict(
         self,
@@ -222,18 +180,47 @@ class Nodes:
         held_out: int | None = None,
     ) -> str:
         """Predictions of the target on the images of a data node (test images, or held-out ones) or a craft node."""
+        networks = target.parts or (target,)
         spec: dict[str, Any] = {
-            "checkpoint": target.checkpoint,
+            "checkpoint": _checkpoint(networks),
             "batch": attack.batch,
             "threads": attack.engine.threads,
         }
-        inputs = {"images": images, "target": target.key}
+        targets = {"target": target.key}
+        if target.parts:
+            spec["average"] = target.average
+            targets = {f"target_{i}": part.key for i, part in enumerate(target.parts)}
+        work = float(self._attacked(attack, data, held_out))
         if isinstance(attack, CleanSpec):
-            spec |= {"samples": attack.samples} | _part(data, held_out)
-        elif (within := judged_within(attack)) is not None:
-            spec["within"] = {"norm": within[0], "epsilon": within[1]}
-            inputs["data"] = self.data(data)
-        return self._add("predict", spec, inputs, title, self._attacked(attack, data, held_out), target.macs)
+            spec |= {"samples": attack.samples} | _held_out(data, held_out)
+            places = [(images, part, words) for part, words in _parts(self._parts_of(attack, data, held_out))]
+        else:
+            if (within := judged_within(attack)) is not None:
+                spec["within"] = {"norm": within[0], "epsilon": within[1]}
+                targets["data"] = self.data(data)
+            crafted = self._joins.get(images, (images,))
+            # A part's images name their part already.
+            places = [(key, {}, words) for key, (_, words) in zip(crafted, _parts(len(crafted)), strict=True)]
+        parts = [
+            self.add("predict", spec | part, {"images": key, **targets}, title + words, work / len(places), target.macs)
+            for key, part, words in places
+        ]
+        return self._joined(parts, title)
+
+    def measure(self, measure: MeasureSpec, members: Sequence[Member], data: DatasetSpec, seed: int, title: str) -> str:
+        """What the measure says of the members, one network or those that a defense switches between."""
+        what = measure.model_dump(mode="json", exclude=NOT_MEASURED)
+        # Follows from the architecture, so nothing is trained for it; that of a model from elsewhere is not known here.
+        if isinstance(measure, ParametersSpec) and all(one.kept for one in members):
+            return self.add("measure", {"measure": what, "members": [dict(one.kept) for one in members]}, {}, title)
+        spec: dict[str, Any] = {"measure": what, "members": [{"checkpoint": one.checkpoint} for one in members]}
+        inputs = {f"member_{i}": one.key for i, one in enumerate(members)}
+        if not isinstance(measure, FeatureDistanceSpec):
+            return self.add("measure", spec, inputs, title)
+        known = self.facts[data]
+        images = min(measure.samples or known.test_samples, known.test_samples)
+        inputs["data"] = self.data(data)
+        return self.add("measure", spec | {"seed": seed}, inputs, title, 2.0 * images, members[0].macs)
 
     def _attacked(self, attack: CleanSpec | CraftedSpec, data: DatasetSpec, held_out: int | None) -> int:
         known = self.facts[data]
@@ -241,11 +228,34 @@ class Nodes:
             return min(held_out, round(known.train_samples * data.validation_fraction))
         return min(attack.samples or known.test_samples, known.test_samples)
 
+    def _parts_of(self, attack: CleanSpec | CraftedSpec, data: DatasetSpec, held_out: int | None) -> int:
+        known = self.facts[data]
+        size = 4 * known.channels * known.image_size**2
+        return math.ceil(self._attacked(attack, data, held_out) * size / PART_BYTES)
 
-def _part(data: DatasetSpec, held_out: int | None) -> dict[str, Any]:
+    def _joined(self, parts: Sequence[str], title: str) -> str:
+        if len(parts) == 1:
+            return parts[0]
+        key = self.add("join", {}, {f"part_{i}": part for i, part in enumerate(parts)}, title)
+        self._joins[key] = tuple(parts)
+        return key
+
+
+def _checkpoint(members: Sequence[Member]) -> str | list[str]:
+    names = [member.checkpoint for member in members]
+    return names if len(set(names)) > 1 else names[0]
+
+
+def _parts(count: int) -> list[tuple[dict[str, Any], str]]:
+    if count == 1:
+        return [({}, "")]
+    return [({"part": {"index": i, "of": count}}, f", part {i + 1} of {count}") for i in range(count)]
+
+
+def _held_out(data: DatasetSpec, held_out: int | None) -> dict[str, Any]:
     if held_out is None:
         return {}
-    return {"held_out": held_out, "cut": data.model_dump(mode="json", include=_CUT)}
+    return {"held_out": held_out, "cut": data.model_dump(mode="json", include=CUT)}
 
 
 def model_digest(defense: ForeignSpec) -> str:
@@ -256,13 +266,6 @@ def model_digest(defense: ForeignSpec) -> str:
 def foreign_label(defense: ForeignSpec) -> str:
     """Name of a model from elsewhere, e.g. "torchvision:resnet50"."""
     return f"{defense.source}:{defense.name}"
-
-
-def ratio_text(ratio: float) -> str:
-    """A remaining ratio as the paper's tables write it: at least two decimals."""
-    text = f"{ratio:.6f}".rstrip("0")
-    whole, decimals = text.split(".")
-    return f"{whole}.{decimals:0<2}"
 
 
 def label_of(spec: DatasetSpec | NetworkSpec) -> str:

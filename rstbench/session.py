@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.table import Table
 
 from rstbench import estimate
 from rstbench.data.sources import DataFacts, facts, locate, published_facts
@@ -19,9 +21,11 @@ from rstbench.foreign.identity import identify
 from rstbench.nodes import Node
 from rstbench.plan import Plan, merge_nodes, model_digest, plan
 from rstbench.report.curves import publish_curves
+from rstbench.report.figures import publish_figure
 from rstbench.report.publish import Published, publish
 from rstbench.report.robustbench import write_model_info
 from rstbench.spec import Suite, SuiteSpec, load_suite
+from rstbench.spec.behind import datasets_behind, used_defenses
 from rstbench.spec.foreign import ForeignSpec
 from rstbench.spec.made import AXES, series_suite
 from rstbench.spec.models import DatasetSpec
@@ -66,7 +70,7 @@ def plans_of(request: Request, store: Store, create: bool = False, absent: list[
             store.prepare()
     cache = request.store / "facts.json" if (request.store / "format.json").exists() else None
     for suite in suites:
-        for spec in needed_data(suite.run.matrix.dataset, suite.run.datasets, request.only or {}):
+        for spec in needed_data(suite.run, request.only or {}):
             if spec not in known:
                 known[spec] = _facts(spec, request.data_dir, cache, absent)
     models = {
@@ -76,12 +80,6 @@ def plans_of(request: Request, store: Store, create: bool = False, absent: list[
         if isinstance(defense, ForeignSpec)
     }
     return [plan(suite, known, request.only, models) for suite in suites]
-
-
-def used_defenses(suite: SuiteSpec) -> list[str]:
-    """Defenses that cells of the suite name, as target or as source."""
-    names = [name for cell in suite.table.cells for name in (cell.defense, cell.source) if name is not None]
-    return list(dict.fromkeys(names))
 
 
 def _facts(spec: DatasetSpec, data_dir: Path | None, cache: Path | None, absent: list[DataError] | None) -> DataFacts:
@@ -95,11 +93,12 @@ def _facts(spec: DatasetSpec, data_dir: Path | None, cache: Path | None, absent:
         return published
 
 
-def needed_data(
-    names: Sequence[str], datasets: Mapping[str, DatasetSpec], only: Mapping[str, str]
-) -> list[DatasetSpec]:
-    """The data sets that the chosen cells need, in order."""
-    return [datasets[name] for name in names if only.get("dataset", name) == name]
+def needed_data(suite: SuiteSpec, only: Mapping[str, str]) -> list[DatasetSpec]:
+    """The data sets that the chosen cells need, in order: their own, and those that weights behind them come from."""
+    own = [name for name in suite.matrix.dataset if only.get("dataset", name) == name]
+    others = [other for name in used_defenses(suite) for other in datasets_behind(suite, name)]
+    others += [other for measure in suite.measures.values() for other in getattr(measure, "over", ())]
+    return [suite.datasets[name] for name in dict.fromkeys([*own, *others])]
 
 
 def run(request: Request, settings: Settings, out: Path | None, console: Console) -> int:
@@ -131,7 +130,20 @@ def run(request: Request, settings: Settings, out: Path | None, console: Console
         if out is not None and len(plans) > 1:
             folder = out / f"{each.suite.run.name}-{each.suite.profile}"
         _show(publish(each, store, folder), each, console)
+        _draw(each, store, folder, console)
     return code
+
+
+def _draw(each: Plan, store: Store, folder: Path, console: Console) -> None:
+    """The suite's figure, if it has one and all of its cells are there."""
+    if each.suite.run.figure is None:
+        return
+    try:
+        drawn = publish_figure(each, store, folder, "the same command again")
+        text, style = f"figure: {', '.join(map(str, drawn.paths))}", ""
+    except (SpecError, StoreError) as error:
+        text, style = f"no figure: {error}", "yellow"
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def run_curves(
@@ -236,8 +248,6 @@ def _show(published: Published, each: Plan, console: Console) -> None:
 
 def show_plan(plans: Sequence[Plan], store: Store, console: Console) -> None:
     """Print nodes, what is stored, what is shared, and the estimated cost of what is left."""
-    from rich.table import Table
-
     rows = estimate.costs(plans, store)
     table = Table(title=" + ".join(f"{p.suite.run.name} ({p.suite.profile})" for p in plans))
     for name in ("kind", "nodes", "stored", "shared", "forward passes", "PFLOP"):
@@ -246,6 +256,8 @@ def show_plan(plans: Sequence[Plan], store: Store, console: Console) -> None:
         numbers = (row.nodes, row.stored, row.shared, f"{row.passes:.3g}", f"{2 * row.macs / 1e15:.3g}")
         table.add_row(row.kind, *map(str, numbers))
     console.print(table)
+    if len(plans) > 1:
+        console.print(_costs_by_suite(plans, store))
     left = estimate.left(merge_nodes(plans), store)
     rates = [f"{estimate.GPU_FLOPS[p] / 1e12:.0f} TFLOP/s in {p}" for p in ("bf16", "fp32")]
     rates += [f"{estimate.CORE_FLOPS[p] / 1e9:.0f} GFLOP/s in {p}" for p in ("bf16", "fp32")]
@@ -256,3 +268,17 @@ def show_plan(plans: Sequence[Plan], store: Store, console: Console) -> None:
         f"(at {rates[2]}, {rates[3]}).",
         highlight=False,
     )
+
+
+def _costs_by_suite(plans: Sequence[Plan], store: Store) -> Table:
+    """What each suite would cost alone; together they cost less, for they share nodes."""
+    cores = os.cpu_count() or 1
+    table = Table(caption=f"Each as if it ran alone, without what is stored. This machine has {cores} CPU cores.")
+    for name in ("suite", "cells", "nodes", "GPU-hours", "CPU core-hours", f"hours on {cores} cores"):
+        table.add_column(name, justify="left" if name == "suite" else "right")
+    for each in plans:
+        left = estimate.left(each.nodes, store)
+        hours = left.core_seconds / 3600
+        numbers = [f"{left.gpu_hours:.3g}", f"{hours:.3g}", f"{hours / cores:.3g}"]
+        table.add_row(each.suite.run.name, str(len(each.cells)), str(len(each.nodes)), *numbers)
+    return table

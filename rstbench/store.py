@@ -38,7 +38,8 @@ STORE_ENV = "RSTBENCH_STORE"
 DEFAULT_STORE = ".rstbench"
 RECORD = "record.json"
 _KEY = re.compile(r"[0-9a-f]{64}")
-_NAME = re.compile(r"[a-z0-9_]+\.[a-z0-9]+")
+_NAME = re.compile(r"[a-z0-9_]+(-[0-9.]*[0-9])?\.[a-z0-9]+")
+"""A file of a value: its stem, perhaps the remaining ratio that it is of ("last-0.05"), its kind."""
 _FOLDERS = ("values", "partial", "locks", "tmp")
 _MAX_RECORD_BYTES = 64 * 2**20
 _ABANDONED_S = 24 * 3600.0

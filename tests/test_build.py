@@ -167,7 +167,7 @@ def test_stored_tickets_load_and_keep_what_was_asked(tiny: Plan, done: Bench) ->
         value = done.store.value(node.key)
         for checkpoint in ("best_on_validation", "last"):
             ticket = read_ticket(value.read(f"{checkpoint}.safetensors"))
-            assert ticket.remaining_ratio == node.spec["remaining_ratio"] and ticket.seed == 7
+            assert ticket.remaining_ratio == node.spec["remaining_ratio"] and ticket.weights.seed == 7
             assert ticket.theta_digest == value.record["theta_digest"]
             for mask in ticket.masks.values():
                 assert int(mask.sum()) == mask.numel() - int((1 - ticket.remaining_ratio) * mask.numel())

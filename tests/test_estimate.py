@@ -27,7 +27,7 @@ def test_each_node_is_counted_once(tmp_path: Path) -> None:
     assert sum(row.nodes for row in rows.values()) == len(nodes)
     assert sum(row.shared for row in rows.values()) == len(one.nodes.keys() & other.nodes.keys())
     assert {kind: row.stored for kind, row in rows.items()} == {
-        "data": 1, "train": 1, "search": 0, "model": 0, "craft": 0, "predict": 0,
+        "data": 1, "train": 1, "search": 0, "craft": 0, "predict": 0,
     }  # fmt: skip
     assert (rows["search"].nodes, rows["search"].shared) == (3, 1)
     for name in ("macs", "passes"):

@@ -15,8 +15,8 @@ import rstbench
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "torchvision", "advertorch", "robustbench", "pyautoattack"}
-WITHOUT_TORCH = ("cli", "images", "nodes", "options", "plan", "report", "report.curves", "session", "spec", "spec.made",
-                 "store", "networks.spec")  # fmt: skip
+WITHOUT_TORCH = ("cli", "images", "nodes", "options", "plan", "report", "report.curves", "report.figures", "session",
+                 "session_figures", "spec", "spec.made", "store", "networks.spec")  # fmt: skip
 
 
 def test_versions_agree() -> None:
@@ -51,7 +51,7 @@ def test_import_needs_no_torch(module: str) -> None:
 def test_help() -> None:
     done = subprocess.run([sys.executable, "-m", "rstbench.cli", "--help"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    for command in ("run", "plan", "eval", "curves", "validate", "schema", "paper", "ticket", "data"):
+    for command in ("run", "plan", "eval", "curves", "figure", "validate", "schema", "paper", "ticket", "data"):
         assert command in done.stdout
 
 

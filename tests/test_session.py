@@ -160,9 +160,9 @@ def test_damaged_data_are_not_taken_for_absent(tmp_path: Path) -> None:
 
 def test_only_needed_data_are_read(tmp_path: Path) -> None:
     run_spec = load_suite(Path(__file__).parents[1] / "suites" / "table3_r2s.yaml").run
-    chosen = needed_data(run_spec.matrix.dataset, run_spec.datasets, {"dataset": "cifar100", "eps": "8"})
+    chosen = needed_data(run_spec, {"dataset": "cifar100", "eps": "8"})
     assert [spec.source for spec in chosen] == ["cifar100"]
-    assert len(needed_data(run_spec.matrix.dataset, run_spec.datasets, {})) == 2
+    assert len(needed_data(run_spec, {})) == 2
 
 
 # ---- how a run ended -------------------------------------------------------------------------------------------------

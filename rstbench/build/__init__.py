@@ -14,9 +14,13 @@ import torch
 
 from rstbench.build.attack import build_craft, build_predict
 from rstbench.build.bench import Bench, Built, choose_device, load_checked
-from rstbench.build.fit import build_search, build_train
+from rstbench.build.fit import build_train
 from rstbench.build.foreign import loaded, weights_digest
+from rstbench.build.join import build_join
+from rstbench.build.measure import build_measure
 from rstbench.build.provenance import provenance
+from rstbench.build.prune import build_lottery, build_tune
+from rstbench.build.search import build_rtt, build_search
 from rstbench.errors import DeviceError
 from rstbench.evaluation.batches import out_of_memory
 from rstbench.nodes import Node
@@ -61,7 +65,7 @@ def _threads(node: Node) -> int:
 
 
 def _build_data(node: Node, bench: Bench, progress: Progress) -> Built:
-    arrays = load_checked(node.spec, bench.data_dir)
+    arrays = load_checked(node.spec, bench.data_dir, bench.facts)
     sizes = {"train_images": len(arrays.train_images), "test_images": len(arrays.test_images)}
     return {"notes": list(arrays.notes), "classes": arrays.classes, **sizes}, {}
 
@@ -77,7 +81,12 @@ _BUILDERS: dict[str, Callable[[Node, Bench, Progress], Built]] = {
     "data": _build_data,
     "train": build_train,
     "search": build_search,
+    "rtt": build_rtt,
+    "tune": build_tune,
+    "lottery": build_lottery,
     "model": _build_model,
     "craft": build_craft,
     "predict": build_predict,
+    "join": build_join,
+    "measure": build_measure,
 }

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from rstbench.build.foreign import load_model
-from rstbench.data.sources import Arrays, fingerprint, load
+from rstbench.data.sources import DataSet, fingerprint, load
 from rstbench.errors import DataError, DeviceError
 from rstbench.spec.models import DatasetSpec
 from rstbench.store import Store
-from rstbench.tickets.checkpoint import checkpoint_network
-from rstbench.tickets.ticket import read_ticket
+from rstbench.tickets.files import NetworkFile, read, stored_weights
+from rstbench.tickets.weights import LoadWeights
 
 KEPT_NETWORKS = 16
 """Networks that a worker keeps on its device: a switch between six tickets asks each of them six times."""
@@ -29,21 +29,37 @@ class Bench:
     store: Store
     data_dir: Path | None
     device: torch.device
-    _arrays: dict[str, Arrays] = field(default_factory=dict)
+    _arrays: dict[str, DataSet] = field(default_factory=dict)
     _networks: dict[tuple[str, str], nn.Module] = field(default_factory=dict)
 
-    def arrays(self, key: str) -> Arrays:
-        """The data set of a data node, checked against its fingerprint."""
+    @property
+    def facts(self) -> Path:
+        """What the store remembers of data sets, so that folders need not be read as a whole by every worker."""
+        return self.store.root / "facts.json"
+
+    def arrays(self, key: str) -> DataSet:
+        """The data set of a data node, in memory or on disk, checked against its fingerprint."""
         if key not in self._arrays:
             spec = self.store.value(key).record["spec"]
-            arrays = load_checked(spec, self.data_dir)
+            arrays = load_checked(spec, self.data_dir, self.facts)
             if len(self._arrays) >= 2:  # data sets are large; a run seldom alternates between more
                 self._arrays.pop(next(iter(self._arrays)))
             self._arrays[key] = arrays
         return self._arrays[key]
 
+    @property
+    def weights(self) -> LoadWeights:
+        """Where trained weights behind tickets come from: the store's train nodes."""
+        return stored_weights(self.store)
+
+    def file(self, key: str, checkpoint: str) -> NetworkFile:
+        """What a node that optimises has left: a ticket, a pruned network or a dense one, on the CPU."""
+        value = self.store.value(key)
+        name = f"{checkpoint}.safetensors"
+        return read(value.read(name), str(value.directory / name))
+
     def network(self, key: str, checkpoint: str) -> nn.Module:
-        """The network of a train, search or model node, in evaluation mode on the device."""
+        """The network of a node that optimises, or of a model node, in evaluation mode on the device."""
         network = self._networks.pop((key, checkpoint), None)
         if network is None:
             network = self._load(key, checkpoint).to(self.device)
@@ -56,10 +72,7 @@ class Bench:
         value = self.store.value(key)
         if value.record["kind"] == "model":
             return load_model(value.record, self.data_dir)
-        name = f"{checkpoint}.safetensors"
-        data, where = value.read(name), str(value.directory / name)
-        is_ticket = value.record["kind"] == "search"
-        return read_ticket(data, where).network() if is_ticket else checkpoint_network(data, where)
+        return self.file(key, checkpoint).network(self.weights)
 
 
 Built = tuple[dict[str, Any], dict[str, bytes]]
@@ -79,9 +92,12 @@ class SavedState:
         self._store.write_partial(self._key, "state.safetensors", data)
 
 
-def load_checked(spec: Mapping[str, Any], data_dir: Path | None) -> Arrays:
-    """The data set of a data node. Raises `DataError` if its fingerprint is no longer the planned one."""
-    arrays = load(DatasetSpec.model_validate(spec["load"]), data_dir)
+def load_checked(spec: Mapping[str, Any], data_dir: Path | None, cache: Path | None = None) -> DataSet:
+    """The data set of a data node. Raises `DataError` if its fingerprint is no longer the planned one.
+
+    cache: of `data.sources.facts`.
+    """
+    arrays = load(DatasetSpec.model_validate(spec["load"]), data_dir, cache)
     if fingerprint(arrays) != spec["fingerprint"]:
         raise DataError(
             f"data set {spec['load']['name'] or spec['load']['source']}: the images are no longer those that were "

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 import typer
 
 from rstbench import __version__
+from rstbench.cli.claims import claims
+from rstbench.cli.figure import figure
 from rstbench.cli.model import curves, evaluate
 from rstbench.cli.shared import (
     DataOption,
@@ -118,6 +120,8 @@ def plan(
 
 app.command("eval")(evaluate)
 app.command("curves")(curves)
+app.command("figure")(figure)
+app.command("claims")(claims)
 
 
 @app.command()
@@ -183,11 +187,17 @@ def paper(
 
 
 @ticket_app.command("inspect")
-def ticket_inspect(file: Annotated[Path, typer.Argument(help="Ticket file.")]) -> None:
+def ticket_inspect(
+    file: Annotated[Path, typer.Argument(help="Ticket, fine-tuned or lottery ticket, or dense network.")],
+    store: Annotated[
+        Path | None, typer.Option("--store", metavar="DIR", help="Store with the weights of a ticket of trained ones.")
+    ] = None,
+) -> None:
     """Say what a ticket is, its ratio layer by layer, and verify it: digests, weights, layers."""
+    from rstbench.store import Store
     from rstbench.tickets.inspect import inspect
 
-    inspect(file, console())
+    inspect(file, console(), None if store is None else Store(store))
 
 
 @data_app.command("download")

@@ -20,6 +20,7 @@ from rstbench.spec.base import digest
 from rstbench.spec.models import DatasetSpec
 
 _VERSION = 1  # raised whenever `load` returns other arrays for the same files
+_FOLDER_VERSION = 2  # the same for images in folders
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ _FACTS = TypeAdapter(DataFacts)
 
 def key(spec: DatasetSpec, path: Path | None) -> str:
     """Name of the entry: what is read from where. How the training set is cut later does not matter."""
-    return digest([_VERSION, spec.source, spec.name, spec.image_size, str(path)])
+    reader = _FOLDER_VERSION if spec.source in ("imagenet", "folder") else _VERSION
+    return digest([reader, spec.source, spec.name, spec.image_size, str(path)])
 
 
 def stamp(spec: DatasetSpec, path: Path | None) -> str:
@@ -97,8 +99,8 @@ def _entries(cache: Path) -> dict[str, Any]:
     return entries if isinstance(entries, dict) else {}
 
 
-def _files(root: Path, depth: int = 3) -> Iterator[tuple[str, os.stat_result]]:
-    # ROOT/train/CLASS/FILE is the deepest layout there is; the bound also ends circles of links.
+def _files(root: Path, depth: int = 4) -> Iterator[tuple[str, os.stat_result]]:
+    # ROOT/UNPACKED/train/CLASS/FILE is the deepest layout there is; the bound also ends circles of links.
     if depth == 0 or not root.is_dir():
         with contextlib.suppress(OSError):  # a dangling link; whoever reads it will say so
             yield str(root), root.stat()

@@ -1,13 +1,17 @@
-"""From a `DatasetSpec` to uint8 arrays, wherever the data lie. numpy only; torchvision is imported where needed."""
+"""From a `DatasetSpec` to its data, wherever they lie. numpy only; torchvision is imported where needed."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+from rstbench.data import arrays as held
 from rstbench.data import digits, folders, npz, remembered, standard
-from rstbench.data.arrays import Arrays, fingerprint
+from rstbench.data.arrays import Arrays
 from rstbench.data.cuts import split, stratified_subset
+from rstbench.data.folders import Folder
 from rstbench.data.info import INFO
 from rstbench.data.remembered import DataFacts
 from rstbench.errors import DataError, SpecError
@@ -19,6 +23,8 @@ __all__ = [
     "DEFAULT_DATA_DIR",
     "Arrays",
     "DataFacts",
+    "DataSet",
+    "Folder",
     "data_directory",
     "download",
     "facts",
@@ -29,6 +35,12 @@ __all__ = [
     "split",
     "stratified_subset",
 ]
+
+DataSet = Arrays | Folder
+"""A data set in memory, or one that stays on disk; both have the same fields."""
+
+ON_DISK = ("imagenet", "folder")
+"""Sources whose images stay on disk."""
 
 DATA_ENV = "RSTBENCH_DATA"
 """Environment variable with the data directory; `--data-dir` goes before it."""
@@ -47,7 +59,7 @@ def locate(spec: DatasetSpec, data_dir: Path | None = None) -> Path | None:
     if spec.source in ("digits", "digits20"):
         return None
     directory = data_directory(data_dir)
-    if spec.source in ("imagenet", "folder"):
+    if spec.source in ON_DISK:
         path = directory / (spec.name or spec.source)
         return path if path.is_dir() else None
     path = directory / f"{spec.name or spec.source}.npz"
@@ -56,29 +68,50 @@ def locate(spec: DatasetSpec, data_dir: Path | None = None) -> Path | None:
     return standard.locate(spec.source, directory) if spec.source in standard.FILES else None
 
 
-def load(spec: DatasetSpec, data_dir: Path | None = None) -> Arrays:
-    """The data set in memory.
+def load(spec: DatasetSpec, data_dir: Path | None = None, cache: Path | None = None) -> DataSet:
+    """The data set in memory, or, for images in folders, what is needed to read them as they are asked for.
 
-    NAME.npz in the data directory goes before torchvision's files there; nothing is ever downloaded here. Raises
-    `DataError` for data that are missing, damaged, out of range or larger than the free memory, and `SpecError` for
-    an `image_size` where images are not resized.
+    NAME.npz in the data directory goes before torchvision's files there; nothing is ever downloaded here. cache: as of
+    `facts`, which spares folders a reading of all their files. Raises `DataError` for data that are missing, damaged,
+    out of range or larger than the free memory, and `SpecError` for an `image_size` where images are not resized.
     """
-    if spec.image_size is not None and spec.source not in ("imagenet", "folder"):
+    if spec.source in ON_DISK:
+        path, info = _located(spec, data_dir), INFO[spec.source]
+        known = facts(spec, data_dir, cache)
+        with _readable(path):
+            return folders.read(path, info, known)
+    return _in_memory(spec, data_dir)
+
+
+def _in_memory(spec: DatasetSpec, data_dir: Path | None) -> Arrays:
+    if spec.image_size is not None:
         raise SpecError(f"image_size is for the sources imagenet and folder; images of {spec.source} are not resized")
     if spec.source in ("digits", "digits20"):
         return digits.read(turned=spec.source == "digits20")
+    path = _located(spec, data_dir)
+    if path.suffix == ".npz":
+        return npz.read(path, INFO[spec.source])
+    return standard.read(spec.source, data_directory(data_dir))
+
+
+def _located(spec: DatasetSpec, data_dir: Path | None) -> Path:
     path = locate(spec, data_dir)
     if path is None:
         raise DataError(_missing(spec, data_directory(data_dir)))
-    info = INFO[spec.source]
-    if spec.source in ("imagenet", "folder"):
-        try:
-            return folders.read(path, info, spec.image_size)
-        except OSError as error:  # a folder that may not be listed, a file that went away meanwhile
-            raise DataError(f"{path}: cannot be read ({error})") from error
-    if path.suffix == ".npz":
-        return npz.read(path, info)
-    return standard.read(spec.source, data_directory(data_dir))
+    return path
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # a folder that may not be listed, a file that went away meanwhile
+        raise DataError(f"{path}: cannot be read ({error})") from error
+
+
+def fingerprint(data: DataSet) -> str:
+    """SHA-256 (hex) of the content: `data.arrays.fingerprint`, or that of `data.folders.survey`."""
+    return data.fingerprint if isinstance(data, Folder) else held.fingerprint(data)
 
 
 def download(spec: DatasetSpec, data_dir: Path | None = None) -> Path:
@@ -105,24 +138,23 @@ def facts(spec: DatasetSpec, data_dir: Path | None = None, cache: Path | None = 
     before = remembered.stamp(spec, path)
     if cache is not None and (known := remembered.recall(cache, key, before)) is not None:
         return known
-    arrays = load(spec, data_dir)
-    channels, size = arrays.train_images.shape[3], arrays.train_images.shape[1]
-    mean, std = INFO[spec.source].normalisation(channels)
-    found = DataFacts(
-        fingerprint=fingerprint(arrays),
-        classes=arrays.classes,
-        channels=channels,
-        image_size=size,
-        train_samples=len(arrays.train_labels),
-        test_samples=len(arrays.test_labels),
-        notes=arrays.notes,
-        mean=mean,
-        std=std,
-    )
+    found = _found(spec, data_dir)
     # Files that changed while they were read must not lend their new times to the old content.
     if cache is not None and remembered.stamp(spec, path) == before:
         remembered.remember(cache, key, before, found)
     return found
+
+
+def _found(spec: DatasetSpec, data_dir: Path | None) -> DataFacts:
+    if spec.source in ON_DISK:
+        path = _located(spec, data_dir)
+        with _readable(path):
+            return folders.survey(path, INFO[spec.source], spec.image_size)
+    arrays = _in_memory(spec, data_dir)
+    channels, size = arrays.train_images.shape[3], arrays.train_images.shape[1]
+    mean, std = INFO[spec.source].normalisation(channels)
+    samples = (len(arrays.train_labels), len(arrays.test_labels))
+    return DataFacts(fingerprint(arrays), arrays.classes, channels, size, *samples, arrays.notes, mean, std)
 
 
 ABSENT = "absent"

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rstbench.spec.models import Augmentation
+from rstbench.spec.training import Augmentation
 
 
 def to_device(images: NDArray[np.uint8], device: torch.device | str) -> Tensor:
@@ -27,14 +27,17 @@ def as_float(images: Tensor) -> Tensor:
 
 
 def augment(images: Tensor, spec: Augmentation, generator: torch.Generator) -> Tensor:
-    """Crop every image at random after zero padding, and mirror it with probability one half.
+    """Crop every image at random, after zero padding or to be resized, and mirror it with probability one half.
 
     `images` uint8 (N, C, H, W), left unchanged; returns the same shape, dtype and device. Padding is black pixels,
     before any normalisation. One random number per image is drawn on the generator's own device and then moved, so a
-    CPU generator gives the same images on every device. Nothing is drawn if `spec` asks for nothing.
+    CPU generator gives the same padded crops on every device. Nothing is drawn if `spec` asks for nothing. Resized
+    crops are made one by one, from seeds drawn in the same way; how resizing rounds may differ between devices.
     """
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise TypeError(f"uint8 images (N, C, H, W) expected, not {images.dtype} {tuple(images.shape)}")
+    if spec.kind == "resized_crop":
+        return _resized(images, spec, generator)
     shifts = 2 * spec.padding + 1
     cases = shifts * shifts * (2 if spec.flip else 1)
     if cases == 1 or len(images) == 0:
@@ -51,3 +54,13 @@ def augment(images: Tensor, spec: Augmentation, generator: torch.Generator) -> T
         rows = torch.arange(len(images), device=images.device)
         images = windows[rows, :, down, right]
     return images
+
+
+def _resized(images: Tensor, spec: Augmentation, generator: torch.Generator) -> Tensor:
+    from rstbench.data.crops import cropped  # torchvision: a second that only those pay who ask for this
+
+    if images.shape[2] != images.shape[3]:
+        raise TypeError(f"square images expected, not {tuple(images.shape)}")
+    seeds = torch.randint(2**62, (len(images),), generator=generator, device=generator.device).tolist()
+    crops = [cropped(image, images.shape[3], spec, seed) for image, seed in zip(images, seeds, strict=True)]
+    return torch.stack(crops) if crops else images

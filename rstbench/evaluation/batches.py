@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,17 @@ from rstbench.defenses.view import Criterion, Step, View
 from rstbench.errors import DeviceError
 
 T = TypeVar("T")
+
+
+class Images(Protocol):
+    """Float images (N, C, H, W) in [0, 1] on the CPU that are cut into slices: a tensor, or images on disk."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    def __getitem__(self, index: slice, /) -> Tensor: ...
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -64,11 +75,14 @@ def whole_batches(count: int, batch: int) -> int:
     return -(-count // batch) * batch if count else 0
 
 
-def padded(images: Tensor, begin: int, end: int) -> Tensor:
+def padded(images: Images, begin: int, end: int) -> Tensor:
     """Rows `begin` to `end` of (N, ...); the last row again and again where N is passed."""
     part = images[begin:end]
     missing = end - begin - len(part)
-    return torch.cat([part, images[-1:].expand(missing, *images.shape[1:])]) if missing else part
+    if not missing:
+        return part
+    last = part[-1:] if len(part) else images[-1:]
+    return torch.cat([part, last.expand(missing, *images.shape[1:])])
 
 
 class InParts:

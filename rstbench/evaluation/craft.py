@@ -16,14 +16,14 @@ from rstbench.attacks.threat import Threat
 from rstbench.defenses.view import CallableView, View
 from rstbench.defenses.views import EnsembleView, ExpectationView, Member, SwitchView
 from rstbench.errors import RunError, SpecError
-from rstbench.evaluation.batches import InParts, padded, whole_batches
+from rstbench.evaluation.batches import Images, InParts, padded, whole_batches
 from rstbench.evaluation.numerics import exact_fp32
 from rstbench.evaluation.reliability import probe, trace_flags
 from rstbench.evaluation.run_attack import run_attack
 from rstbench.evaluation.target import first_not_finite
 from rstbench.spec.attacks import AllMembersSpec, AutoAttackSpec, CraftedSpec
 from rstbench.spec.budgets import budget
-from rstbench.spec.models import Engine
+from rstbench.spec.training import Engine
 from rstbench.training import derive_seed, generator, numerics
 
 PROBED = 128
@@ -130,7 +130,7 @@ def _in_engine(network: nn.Module, engine: Engine, device: torch.device, counter
 
 def craft(
     target: Target,
-    clean: Tensor,
+    clean: Images,
     labels: Tensor,
     indices: Sequence[int],
     spec: CraftedSpec,
@@ -140,10 +140,10 @@ def craft(
 ) -> Crafted:
     """Attack all images.
 
-    clean: float images (N, C, H, W) in [0, 1], on the CPU; labels: int64 (N,); indices: what tells the images apart,
-    such as their place in the test set: an image's random numbers follow from the seed and its index. The attack runs
-    on batches of `spec.batch`, the last one padded; AutoAttack batches what is still standing. Where memory is short,
-    only the passes through the networks are split. saved: where AutoAttack keeps its state.
+    clean: float images (N, C, H, W) in [0, 1], on the CPU or on disk; labels: int64 (N,); indices: what tells the
+    images apart, such as their place in the test set: an image's random numbers follow from the seed and its index. The
+    attack runs on batches of `spec.batch`, the last one padded; AutoAttack batches what is still standing. Where memory
+    is short, only the passes through the networks are split. saved: where AutoAttack keeps its state.
     Raises `SpecError` if a default of the spec is not written out, `DeviceError` if one image does not fit.
     """
     device, counter = target.device, _Counter()
@@ -162,7 +162,7 @@ def craft(
         with exact_fp32(device):
             found = autoattack(
                 view,
-                clean,
+                clean[:],  # it comes back to what still stands
                 labels,
                 threat=Threat(*_required(budget(spec))),
                 version=spec.version,
@@ -200,7 +200,7 @@ def _in_order(
     view: View,
     members: Sequence[Member],
     target: Target,
-    clean: Tensor,
+    clean: Images,
     labels: Tensor,
     indices: Sequence[int],
     spec: CraftedSpec,
@@ -235,7 +235,7 @@ def _in_order(
     return images, torch.cat(queries) if queries else None, flags
 
 
-def _probed(view: View, images: Tensor, labels: Tensor, spec: CraftedSpec, device: torch.device) -> tuple[str, ...]:
+def _probed(view: View, images: Images, labels: Tensor, spec: CraftedSpec, device: torch.device) -> tuple[str, ...]:
     shown, truth = images[:PROBED].to(device), labels[:PROBED].to(device)
     # Only AutoAttack's version rand is made for answers that differ: any other attack believes the first one it gets.
     robust = isinstance(spec, AutoAttackSpec) and spec.version == "rand"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,25 +18,33 @@ SAMPLES = "samples.parquet"
 
 _MAX_IMAGES_BYTES = 64 * 2**30
 _CHUNK_BYTES = 16 * 2**20
+_BLOCK_BYTES = 128 * 2**20
+"""Images above this size are packed block by block, so that packing takes little memory beside them."""
 
 
 def pack_images(images: Tensor) -> bytes:
     """Float32 images (N, C, H, W), exactly, as a compressed safetensors file.
 
     The four bytes of the numbers are stored plane by plane: signs and exponents repeat, and so do the mantissas of
-    saturated pixels.
+    saturated pixels. What takes more than 128 MiB is cut into blocks of whole images, `planes`, `planes_1`, ...
     """
-    import pyarrow
     from safetensors.torch import save
 
+    size = max(1, _BLOCK_BYTES // max(4 * math.prod(images.shape[1:]), 1))
+    blocks = [_packed(images[at : at + size]) for at in range(0, max(len(images), 1), size)]
+    tensors = {_block(i): torch.frombuffer(packed, dtype=torch.uint8) for i, packed in enumerate(blocks)}
+    return save({**tensors, "shape": torch.tensor(images.shape, dtype=torch.int64)})
+
+
+def _block(index: int) -> str:
+    return f"planes_{index}" if index else "planes"
+
+
+def _packed(images: Tensor) -> bytearray:
+    import pyarrow
+
     planes = np.ascontiguousarray(images.contiguous().numpy().reshape(-1, 1).view(np.uint8).T)
-    packed = pyarrow.compress(planes.tobytes(), codec="zstd", asbytes=True)
-    return save(
-        {
-            "planes": torch.frombuffer(bytearray(packed), dtype=torch.uint8),
-            "shape": torch.tensor(images.shape, dtype=torch.int64),
-        }
-    )
+    return bytearray(pyarrow.compress(planes, codec="zstd", asbytes=True))
 
 
 def unpack_images(data: bytes, where: str) -> Tensor:
@@ -46,30 +54,40 @@ def unpack_images(data: bytes, where: str) -> Tensor:
 
     try:
         tensors = load(data)
-        planes, sizes = tensors["planes"], tensors["shape"]
-        if planes.dtype != torch.uint8 or sizes.dtype != torch.int64 or sizes.shape != (4,):
+        sizes = tensors.pop("shape")
+        blocks = [tensors[_block(i)] for i in range(len(tensors))]
+        if not blocks or sizes.dtype != torch.int64 or sizes.shape != (4,):
+            raise ValueError("tensors of another kind")
+        if any(block.dtype != torch.uint8 for block in blocks):
             raise ValueError("tensors of another kind")
         shape = sizes.tolist()
         size = 4 * math.prod(shape)
         if min(shape) < 0 or size > _MAX_IMAGES_BYTES:
             raise ValueError(f"images of shape {shape}")
-        raw = np.frombuffer(_decompress(planes.numpy().tobytes(), size), dtype=np.uint8).reshape(4, size // 4)
+        parts: list[np.ndarray[Any, Any]] = []
+        for i in range(len(blocks)):
+            parts.append(_unpacked(blocks[i].numpy(), size))
+            blocks[i] = tensors[_block(i)] = torch.zeros(0)  # memory for the next one
+            size -= parts[-1].nbytes
+        if size:
+            raise ValueError("the number of bytes is not that of the shape")
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise StoreError(f"{where}: not adversarial images of ours, or damaged ({error})") from error
-    return torch.from_numpy(np.ascontiguousarray(raw.T).view(np.float32).reshape(shape))
+    return torch.from_numpy((parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(shape))
 
 
-def _decompress(packed: bytes, size: int) -> bytearray:
-    """Exactly `size` bytes; memory grows only as they really come."""
+def _unpacked(packed: np.ndarray[Any, Any], most: int) -> np.ndarray[Any, Any]:
+    """The float32 numbers of one block, (M,), of at most `most` bytes; memory grows only as they really come."""
     import pyarrow
 
     raw = bytearray()
-    with pyarrow.CompressedInputStream(pyarrow.BufferReader(packed), "zstd") as stream:
-        while chunk := stream.read(min(_CHUNK_BYTES, size + 1 - len(raw))):
+    with pyarrow.CompressedInputStream(pyarrow.BufferReader(pyarrow.py_buffer(packed)), "zstd") as stream:
+        while chunk := stream.read(min(_CHUNK_BYTES, most + 1 - len(raw))):
             raw += chunk
-    if len(raw) != size:
+    if len(raw) > most or len(raw) % 4:
         raise ValueError("the number of bytes is not that of the shape")
-    return raw
+    planes = np.frombuffer(raw, dtype=np.uint8).reshape(4, len(raw) // 4)
+    return np.ascontiguousarray(planes.T).view(np.float32).reshape(-1)
 
 
 def pack_samples(columns: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
@@ -80,6 +98,28 @@ def pack_samples(columns: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
     sink = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.table(dict(columns)), sink, compression="zstd")
     return sink.getvalue()
+
+
+def concatenated_samples(files: Sequence[tuple[bytes, str]]) -> bytes:
+    """One file with the rows of several, in their order; each with a name for messages.
+
+    Raises `StoreError` for what are no per-sample results, or have not the columns of the first.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    tables: list[Any] = []
+    for data, where in files:
+        try:
+            table = pyarrow.parquet.read_table(pyarrow.BufferReader(data), use_threads=False)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise StoreError(f"{where}: not per-sample results ({error})") from error
+        if tables and table.schema != tables[0].schema:
+            columns, others = ", ".join(table.column_names), ", ".join(tables[0].column_names)
+            raise StoreError(f"{where}: has columns {columns}; the first part has {others}")
+        tables.append(table)
+    whole = pyarrow.concat_tables(tables)
+    return pack_samples({name: whole.column(name).to_numpy() for name in whole.column_names})
 
 
 def unpack_samples(data: bytes, where: str) -> dict[str, np.ndarray[Any, Any]]:

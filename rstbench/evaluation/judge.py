@@ -11,9 +11,12 @@ from torch import Tensor, nn
 
 from rstbench.attacks.threat import Threat, distances
 from rstbench.errors import AttackError, RunError
-from rstbench.evaluation.batches import in_batches, padded, whole_batches
+from rstbench.evaluation.batches import Images, in_batches, padded, whole_batches
 from rstbench.evaluation.numerics import exact_fp32
 from rstbench.evaluation.target import first_not_finite
+
+_AT_ONCE = 256
+"""Images compared at once where the clean ones are on disk."""
 
 
 def tolerance(threat: Threat, images: Tensor) -> float:
@@ -28,7 +31,15 @@ def tolerance(threat: Threat, images: Tensor) -> float:
     return 1e-7 * math.sqrt(math.prod(images.shape[1:])) + 1e-6 * threat.epsilon
 
 
-def check_images(images: Tensor, clean: Tensor, threat: Threat | None) -> tuple[Tensor, Tensor]:
+def _distances(images: Tensor, clean: Images) -> tuple[Tensor, Tensor]:
+    if isinstance(clean, Tensor):
+        return distances(images, clean)
+    starts = range(0, len(images), _AT_ONCE)
+    found = [distances(images[at : at + _AT_ONCE], clean[at : at + _AT_ONCE]) for at in starts]
+    return torch.cat([linf for linf, _ in found]), torch.cat([l2 for _, l2 in found])
+
+
+def check_images(images: Tensor, clean: Images, threat: Threat | None) -> tuple[Tensor, Tensor]:
     """(linf, l2) distances, shapes (N,), of adversarial images (N, C, H, W) to their clean ones.
 
     threat: None for a minimum-norm attack, whose distances are a result and not a promise.
@@ -41,11 +52,12 @@ def check_images(images: Tensor, clean: Tensor, threat: Threat | None) -> tuple[
         )
     if len(images) == 0:
         return torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
-    if not bool(torch.isfinite(images).all()):
+    lowest, highest = float(images.amin()), float(images.amax())  # NaN if one of the numbers is
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
         raise AttackError("the attack returned images that are not finite")
-    if float(images.amin()) < 0.0 or float(images.amax()) > 1.0:
-        raise AttackError(f"the attack left [0, 1]: [{float(images.amin()):g}, {float(images.amax()):g}]")
-    linf, l2 = distances(images, clean)
+    if lowest < 0.0 or highest > 1.0:
+        raise AttackError(f"the attack left [0, 1]: [{lowest:g}, {highest:g}]")
+    linf, l2 = _distances(images, clean)
     if threat is not None:
         found = linf if threat.norm == "linf" else l2
         outside = found > threat.epsilon + tolerance(threat, images)
@@ -57,18 +69,26 @@ def check_images(images: Tensor, clean: Tensor, threat: Threat | None) -> tuple[
     return linf, l2
 
 
-def within(images: Tensor, clean: Tensor, threat: Threat) -> Tensor:
+def within(images: Tensor, clean: Images, threat: Threat) -> Tensor:
     """The images (N, C, H, W), but the clean ones where an image is further away than the threat allows.
 
     For minimum-norm attacks: an adversary with a budget has nothing better to hand in there than the image as it is.
     """
-    linf, l2 = distances(images, clean)
+    if len(images) == 0:
+        return images
+    linf, l2 = _distances(images, clean)
     far = (linf if threat.norm == "linf" else l2) > threat.epsilon + tolerance(threat, images)
-    return torch.where(far.view(-1, 1, 1, 1), clean, images)
+    if isinstance(clean, Tensor):
+        return torch.where(far.view(-1, 1, 1, 1), clean, images)
+    kept = images.clone()
+    for at in range(0, len(images), _AT_ONCE):
+        rows = slice(at, at + _AT_ONCE)
+        kept[rows] = torch.where(far[rows].view(-1, 1, 1, 1), clean[rows], images[rows])
+    return kept
 
 
 def predict(
-    network: nn.Module, images: Tensor, batch: int, progress: Callable[[float, float, str], None]
+    network: nn.Module, images: Images, batch: int, progress: Callable[[float, float, str], None]
 ) -> tuple[Tensor, int]:
     """Predicted classes, int64 (N,) on the CPU, of float images (N, C, H, W); and the batch that fitted.
 
@@ -91,7 +111,7 @@ def predict(
     return torch.cat([torch.zeros(0, dtype=torch.int64), *parts])[: len(images)], batch
 
 
-def _not_numbers(network: nn.Module, images: Tensor, logits: Tensor, begin: int, end: int) -> str:
+def _not_numbers(network: nn.Module, images: Images, logits: Tensor, begin: int, end: int) -> str:
     """The message for a batch, rows `begin` to `end` of the images, whose answer holds NaN."""
     rows = logits.isnan().flatten(1).any(1).nonzero().flatten().tolist()
     last = len(images) - 1  # what is beyond is this image again, in the padding

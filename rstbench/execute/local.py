@@ -156,7 +156,8 @@ class _Loop:
         here, there = context.Pipe()
         settings = self._settings
         arguments = (there, self._store.root, settings.data_dir, settings.device, settings.plugins)
-        process = context.Process(target=work, args=arguments, daemon=True)
+        # Not a daemon, which may have no children: workers have processes of their own that read images.
+        process = context.Process(target=work, args=arguments)
         worker = _Worker(process, here)
         # Started by the first worker otherwise, and then it would unblock the signals.
         resource_tracker.ensure_running()

@@ -16,12 +16,12 @@ from rstbench.networks.spec import ModelSpec, scaled
 class BasicBlock(nn.Module):
     """3x3 convolution and batch norm, twice, with the ReLU of the second after the sum."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, spec: ModelSpec) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, spec: ModelSpec, last: bool) -> None:
         super().__init__()
         self.conv1 = conv3x3(inputs, outputs, stride)
         self.bn1 = batch_norm(outputs, spec)
         self.conv2 = conv3x3(outputs, outputs)
-        self.bn2 = batch_norm(outputs, spec)
+        self.bn2 = batch_norm(outputs, spec, last)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(conv1x1(inputs, outputs, stride), batch_norm(outputs, spec))
@@ -42,13 +42,15 @@ class CifarResNet(nn.Module):
         self.bn = batch_norm(base[0], spec)
         stages = []
         inputs = base[0]
-        for outputs, stride in zip(base, (1, 2, 2, 2), strict=True):
+        for number, (outputs, stride) in enumerate(zip(base, (1, 2, 2, 2), strict=True)):
             stage = []
             for index in range(blocks):
-                stage.append(BasicBlock(inputs, outputs, stride if index == 0 else 1, spec))
+                last = number == len(base) - 1 and index == blocks - 1
+                stage.append(BasicBlock(inputs, outputs, stride if index == 0 else 1, spec, last))
                 inputs = outputs
             stages.append(nn.Sequential(*stage))
         self.stages = nn.Sequential(*stages)
+        self.last_norm = f"stages.{len(base) - 1}.{blocks - 1}.bn2"
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = Classifier(inputs, spec.classes, spec.classifier_bias)
 

@@ -36,7 +36,7 @@ def forward_macs(spec: ModelSpec) -> float:
     with 1000 classes, so on small images, where every layer rounds its size up, the guide is too low.
     """
     if spec.family in _IMAGENET_MACS:
-        return _IMAGENET_MACS[spec.family] * (spec.image_size / 224) ** 2
+        return _IMAGENET_MACS[spec.family] * (spec.width * spec.image_size / 224) ** 2
     shape = _shape(spec)
     size = spec.image_size
     inputs = shape.stem

@@ -101,9 +101,12 @@ def uniform(seed: int, name: str, shape: tuple[int, ...], bound: float) -> Float
     return np.clip(values, lowest, below, out=values)
 
 
-def kaiming_uniform_scores(seed: int, name: str, shape: tuple[int, ...], fan_in: int) -> Float32:
-    """Scores as edge-popup starts them: Kaiming uniform with a = sqrt(5), that is in [-b, b), b = sqrt(1 / fan_in)."""
-    return uniform(seed, name, shape, math.sqrt(1.0 / fan_in))
+def kaiming_uniform_scores(seed: int, name: str, shape: tuple[int, ...], fan_in: int, scale: float = 1.0) -> Float32:
+    """Scores as edge-popup starts them: Kaiming uniform with a = sqrt(5), that is in [-b, b), b = sqrt(1 / fan_in).
+
+    scale: factor of b, above 0.
+    """
+    return uniform(seed, name, shape, scale * math.sqrt(1.0 / fan_in))
 
 
 def _shape_text(shape: tuple[int, ...]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rstbench.errors import SpecError
 from rstbench.networks.spec import ModelSpec
 
 
@@ -57,6 +58,23 @@ def conv1x1(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False)
 
 
-def batch_norm(channels: int, spec: ModelSpec) -> nn.BatchNorm2d:
-    """Batch norm that tracks running statistics, with scale and shift only if the spec says so."""
-    return nn.BatchNorm2d(channels, affine=spec.bn_affine, track_running_stats=True)
+def batch_norm(channels: int, spec: ModelSpec, last: bool = False) -> nn.BatchNorm2d:
+    """Batch norm that tracks running statistics, with scale and shift only if the spec says so.
+
+    last: it is the one that the network calls `last_norm`.
+    """
+    affine = spec.bn_affine or (last and spec.last_bn_affine)
+    return nn.BatchNorm2d(channels, affine=affine, track_running_stats=True)
+
+
+def last_batch_norm(network: nn.Module) -> str:
+    """Name of the batch norm that is nearest the classifier on the main path, as the network declares it.
+
+    Raises `SpecError` if the network declares none, or the one it declares has no scale and shift.
+    """
+    name = getattr(network, "last_norm", None)
+    if not isinstance(name, str):
+        raise SpecError(f"a {type(network).__name__} does not say which batch norm is its last; only ours do")
+    if getattr(network.get_submodule(name), "weight", None) is None:
+        raise SpecError(f"the last batch norm ({name}) has no scale and shift; build it with last_bn_affine")
+    return name

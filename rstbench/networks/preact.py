@@ -51,7 +51,8 @@ class PreActStages(nn.Module):
                 inputs = outputs
             stages.append(nn.Sequential(*stage))
         self.stages = nn.Sequential(*stages)
-        self.bn = batch_norm(inputs, spec)
+        self.bn = batch_norm(inputs, spec, last=True)
+        self.last_norm = "bn"
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = Classifier(inputs, spec.classes, spec.classifier_bias)
 

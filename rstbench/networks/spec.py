@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -29,6 +29,11 @@ class ModelSpec(Spec):
     )
     bn_affine: bool = Field(False, description="whether batch norm learns a scale and a shift; tickets: no")
     classifier_bias: bool = Field(False, description="whether the classifier has a bias; tickets: no")
+    last_bn_affine: bool = Field(
+        False, description="whether the last batch norm learns a scale and a shift although the others may not"
+    )
+
+    later: ClassVar[frozenset[str]] = frozenset({"last_bn_affine"})
 
     @model_validator(mode="after")
     def _per_channel(self) -> ModelSpec:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rstbench.errors import StoreError
 from rstbench.plan import Plan
 from rstbench.report.crafted import CraftNodes, distance_columns, used
-from rstbench.report.measure import CellResult, Records, SeedMeasurement, measure_plan, prediction_keys
+from rstbench.report.measure import CellResult, Records, SeedMeasurement, keys_behind, measure_plan
 from rstbench.report.reliability import defense_of
 from rstbench.report.table import KEY
 from rstbench.spec.flags import RELIABILITY
@@ -22,7 +22,7 @@ BATTERY = (
     "linf", "l2", "fooled", "l2_median", "queries_mean", "queries_median", "gradients", "forwards", "seconds",
     *RELIABILITY, "flags",
 )  # fmt: skip
-"""The columns of battery.csv, all text; blank: not run, or not counted.
+"""The columns of battery.csv, all text; blank: not run, not counted, or a row that is no accuracy.
 
 accuracy, ci_low, ci_high (percent), n, seeds, run_eps and flags: those of table.csv.
 linf (in units of 1/255), l2: mean distances of all images as crafted, those that are beyond a `within_epsilon` among
@@ -89,12 +89,11 @@ def _fooled(result: CellResult, clean: CellResult | None, crafts: CraftNodes) ->
         before, rows = _aligned(natural, seed)
         keys = crafts.sources(cell, position)
         for source in sources:
-            key = keys[source]
-            made = crafts.read(key) if key is not None else None
-            if key is None or made is None:
+            made = crafts.read(keys[source])
+            if made is None:
                 return {}
             if not np.array_equal(made.index, seed.index):
-                raise StoreError(f"value {key[:12]}: its images are not those of the predictions on them")
+                raise StoreError(f"value {keys[source][0][:12]}: its images are not those of the predictions on them")
             drawn = np.asarray(cell.probabilities) / len(sources)
             fell = (before & ~seed.right[source][rows]) @ drawn
             was_right.append(float((before @ drawn).sum()))
@@ -134,7 +133,7 @@ def _cost(result: CellResult, crafts: CraftNodes, records: Records) -> dict[str,
     behind = [
         key
         for position in range(len(cell.seeds))
-        for key, node in records.nodes(prediction_keys(cell, position)).items()
+        for key, node in records.nodes(keys_behind(cell, position)).items()
         if node.kind == "craft"
     ]
     taken = [records.record(key).get("attack_seconds") for key in behind]
@@ -144,7 +143,7 @@ def _cost(result: CellResult, crafts: CraftNodes, records: Records) -> dict[str,
     for position, seed in enumerate(result.seeds):
         keys = crafts.sources(cell, position)
         chosen = range(len(keys)) if cell.score in _CHOOSES else used(cell, seed) or ()
-        made = [crafts.read(key) for key in (keys[source] for source in chosen) if key is not None]
+        made = [crafts.read(each) for each in (keys[source] for source in chosen) if each]
         for name, field in (("gradients", "gradient"), ("forwards", "forward")):
             counted = _known([getattr(each, field) if each is not None else None for each in made])
             total = sum(counted) if cell.score in _CHOOSES else _mean(counted) if counted else 0.0

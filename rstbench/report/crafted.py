@@ -10,13 +10,17 @@ from numpy.typing import NDArray
 
 from rstbench.plan import Plan, PlannedCell
 from rstbench.report.measure import Records, SeedMeasurement
+from rstbench.report.parts import images_of
 from rstbench.report.predictions import read_columns
 from rstbench.store import Store
+
+Keys = tuple[str, ...]
+"""Craft nodes of the same images: one, or one for each part."""
 
 
 @dataclass(frozen=True)
 class Crafted:
-    """One craft node. Arrays (N,): test index, distances of the images as crafted, and queries if they were counted.
+    """The images made against one source. Arrays (N,): test index, distances as crafted, and queries if counted.
 
     forward, gradient: passes of one image through one network, mean over images; None if they were not counted.
     """
@@ -34,23 +38,32 @@ class CraftNodes:
 
     def __init__(self, plan: Plan, store: Store, records: Records) -> None:
         self._plan, self._store, self._records = plan, store, records
-        self._read: dict[str, Crafted | None] = {}
+        self._read: dict[str, dict[str, NDArray[Any]] | None] = {}
 
-    def sources(self, cell: PlannedCell, position: int) -> list[str | None]:
-        """The craft node behind each source of the cell, in order; None for clean images."""
-        keys = []
-        for row in cell.predictions[position]:
-            node = self._plan.nodes.get(row[0])
-            images = node.inputs.get("images", "") if node is not None else ""
-            made = self._plan.nodes.get(images)
-            keys.append(images if made is not None and made.kind == "craft" else None)
-        return keys
+    def sources(self, cell: PlannedCell, position: int) -> list[Keys]:
+        """The craft nodes behind each source of the cell, in order: one, or one for each part; none for clean images.
 
-    def read(self, key: str) -> Crafted | None:
-        """What the store holds under `key`, or None. Raises `StoreError` if it is damaged."""
+        Empty for a measure, which has no sources.
+        """
+        nodes = self._plan.nodes
+        rows = cell.predictions[position] if cell.predictions else ()
+        return [tuple(key for key in images_of(row[0], nodes) if nodes[key].kind == "craft") for row in rows]
+
+    def read(self, keys: Keys) -> Crafted | None:
+        """What the store holds under `keys`, parts one after the other, or None if there are none or one is missing.
+
+        Raises `StoreError` if it is damaged.
+        """
+        parts = [self._columns(key) for key in keys]
+        known = [part for part in parts if part is not None]
+        if not known or len(known) != len(parts):
+            return None
+        names = [name for name in known[0] if all(name in part for part in known)]
+        return self._crafted(keys, {name: np.concatenate([part[name] for part in known]) for name in names})
+
+    def _columns(self, key: str) -> dict[str, NDArray[Any]] | None:
         if key not in self._read:
-            columns = read_columns(self._store, key, ("index", "linf", "l2"), ("queries",))
-            self._read[key] = None if columns is None else self._crafted(key, columns)
+            self._read[key] = read_columns(self._store, key, ("index", "linf", "l2"), ("queries",))
         return self._read[key]
 
     def distances(
@@ -59,19 +72,20 @@ class CraftNodes:
         """Mean linf and L2 distances over images and the sources that the adversary draws from; None if not known."""
         keys = self.sources(cell, position)
         chosen = [keys[source] for source in used(cell, measured) or ()]
-        made = [self.read(key) for key in chosen if key is not None]
+        made = [self.read(each) for each in chosen if each]
         known = [each for each in made if each is not None]
         if not known or len(known) != len(chosen):
             return None
         linf = sum(float(each.linf.mean()) for each in known) / len(known)
         return linf, sum(float(each.l2.mean()) for each in known) / len(known)
 
-    def _crafted(self, key: str, columns: dict[str, NDArray[Any]]) -> Crafted:
-        passes = self._records.record(key).get("passes", {})
+    def _crafted(self, keys: Keys, columns: dict[str, NDArray[Any]]) -> Crafted:
+        passes = [self._records.record(key).get("passes", {}) for key in keys]
         count = len(columns["index"])
 
         def per_image(name: str) -> float | None:
-            return float(passes[name]) / count if name in passes and count else None
+            counted = [float(each[name]) for each in passes if name in each]
+            return sum(counted) / count if count and len(counted) == len(passes) else None
 
         index, queries = columns["index"].astype(np.int64), columns.get("queries")
         linf, l2 = columns["linf"].astype(np.float64), columns["l2"].astype(np.float64)

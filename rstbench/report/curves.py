@@ -122,7 +122,7 @@ def _chance(plan: Plan, store: Store) -> float:
     from rstbench.report.predictions import read_samples
 
     for cell in plan.cells:
-        samples = read_samples(store, cell.predictions[0][0][0])
+        samples = read_samples(store, cell.predictions[0][0][0]) if cell.predictions else None
         if samples is not None:
             _, counts = np.unique(samples.label, return_counts=True)
             return 100 * float(counts.max() / counts.sum())

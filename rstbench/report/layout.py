@@ -75,9 +75,22 @@ def defense_label(record: Mapping[str, str]) -> str:
     return " ".join(part for part in parts if part)
 
 
+METRICS = {
+    "params_m": "parameters (M)",
+    "bytes": "bytes",
+    "feature_distance": "feature distance",
+    "mask_overlap": "mask overlap",
+}
+"""How the metrics of measures are printed, with their unit; another name that a suite gives is printed as it is."""
+
+
 def attack_label(record: Mapping[str, str]) -> str:
-    """An attack with its budget and source, e.g. "pgd20 linf 8"; "natural" for none."""
-    parts = ["natural" if record["attack"] == "none" else record["attack"] or record["metric"]]
+    """An attack with its budget and source, e.g. "pgd20 linf 8"; "natural" for none.
+
+    Of a measure, which has no attack, its metric: "parameters (M)".
+    """
+    metric = METRICS.get(record["metric"], record["metric"])
+    parts = ["natural" if record["attack"] == "none" else record["attack"] or metric]
     parts += [record[name] for name in ("norm", "eps") if record[name]]
     if record["attack_source"]:
         parts.append(f"from {record['attack_source']}")
@@ -101,6 +114,12 @@ def flag_mark(record: Mapping[str, str]) -> str:
     return f"†{letters}" if letters else ""
 
 
+def grouped(text: str) -> str:
+    """A number of table.csv for people: whole numbers, which are counts, in groups of three digits."""
+    # No-break spaces: a number broken over two lines is two numbers.
+    return f"{int(text):,}".replace(",", "\N{NO-BREAK SPACE}") if text.isdecimal() else text
+
+
 def cell_text(record: Mapping[str, str] | None, strong: str = "") -> str:
     """What a printed cell says: ours with its interval, the paper's value, the difference where it may be taken.
 
@@ -109,8 +128,9 @@ def cell_text(record: Mapping[str, str] | None, strong: str = "") -> str:
     if record is None:
         return ""
     mark = strong if HEADLINE in record["flags"].split() else ""
-    number = f"{mark}{record['ours']}{mark}{flag_mark(record)}"
-    ours = f"{number} [{record['ci_low']}, {record['ci_high']}]" if record["ours"] else "not run"
+    number = f"{mark}{grouped(record['ours'])}{mark}{flag_mark(record)}"
+    between = f" [{grouped(record['ci_low'])}, {grouped(record['ci_high'])}]" if record["ci_low"] else ""
+    ours = f"{number}{between}" if record["ours"] else "not run"
     if not record["value"]:
         return ours
     signed = record["difference"] if record["difference"].startswith("-") else f"+{record['difference']}"

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from rstbench.plan import Plan, label_of
-from rstbench.report.layout import letter
+from rstbench.report.layout import METRICS, letter
 from rstbench.report.statistics import LEVEL
 from rstbench.report.table import DATA_NOTES, HEADLINE, NOT_RUN, Counts
+from rstbench.spec.budgets import epsilon_text
 from rstbench.spec.flags import RELIABILITY
 
 
@@ -32,9 +33,12 @@ def substituted(plan: Plan) -> list[str]:
     schedules = [cell.columns["defense"] for cell in plan.cells if "substitute:schedule" in cell.substitutes]
     if schedules:
         clauses.append(f"the training or search schedule of {', '.join(dict.fromkeys(schedules))}")
-    attacks = [cell.attack_key for cell in plan.cells if "substitute:attack" in cell.substitutes]
-    if attacks:
-        clauses.append(f"settings of the attack {', '.join(dict.fromkeys(attacks))}")
+    for what, keys in (
+        ("attack", [c.attack_key for c in plan.cells if "substitute:attack" in c.substitutes and not c.values]),
+        ("measure", [c.columns["metric"] for c in plan.cells if "substitute:attack" in c.substitutes and c.values]),
+    ):
+        if keys:
+            clauses.append(f"settings of the {what} {', '.join(dict.fromkeys(keys))}")
     if _flagged(plan, "substitute:seeds"):
         clauses.append(f"seeds {' '.join(map(str, run.seeds))} for {' '.join(map(str, paper.seeds))}")
     defenses = [cell.columns["defense"] for cell in plan.cells if "substitute:defense" in cell.substitutes]
@@ -76,8 +80,8 @@ def count_sentences(answering: Counts, further: Counts) -> list[str]:
 _INTERVALS = {
     "wilson": "Wilson's interval (one deterministic defense, every image right or wrong): covers the choice of test "
     "images, not what another seed would give",
-    "bootstrap": "percentile bootstrap over images (scores are means over members): covers the choice of test images, "
-    "not what another seed would give",
+    "bootstrap": "percentile bootstrap over images (scores are means over members, or distances): covers the choice of "
+    "test images, not what another seed would give",
     "t over seeds": "Student's t over the means of the seeds: covers what other seeds would give on these images",
 }
 
@@ -108,6 +112,42 @@ def score_sentences(plan: Plan) -> list[str]:
     return [_SCORES[score].format(tries=tries) for score, tries in scores]
 
 
+_MEASURES = {
+    "parameters": "millions of parameters that the defense keeps, the classifier and batch norm's scale and shift "
+    "counted, buffers not",
+    "feature_distance": "distance between the feature maps of clean and noisy images, |z(x + noise) - z(x)| / |z(x)| "
+    "(L2, z: output of the last convolution), mean over images; noise {noises}. The paper defines neither distance nor "
+    "noise; these are ours",
+    "mask_overlap": "|A and B| / |A or B| of the weights that two masks keep, mean over all pairs of members",
+}
+_BYTES = {
+    "files": "bytes of the files that the defense takes (seed, compressed masks and batch norm's buffers, or fp32 "
+    "weights); what members share counts once",
+    "masks": "bytes of the masks alone, compressed as they are stored",
+    "shared_weights": "bytes of the fp32 weights (all of them, without buffers) that members are drawn from, equal "
+    "random weights once",
+    "raw_masks": "bytes of the masks alone, one bit for each weight that is masked",
+    "separate_weights": "bytes of fp32 weights (all of them, without buffers) of each member for itself: what a "
+    "defense takes that shares nothing",
+}
+
+
+def measure_sentences(plan: Plan) -> list[str]:
+    """What the rows that are no accuracies say, a sentence for each metric that occurs."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for cell in plan.cells:
+        if cell.values:
+            spec = plan.nodes[cell.values[0]].spec["measure"]
+            text = _BYTES[spec["of"]] if spec["kind"] == "bytes" else _MEASURES[spec["kind"]]
+            label = METRICS.get(cell.columns["metric"], cell.columns["metric"])
+            noises = found.setdefault((label, text), [])
+            if spec["kind"] == "feature_distance":
+                noises.append(f"{spec['noise']} {epsilon_text(spec['epsilon'])}/255")
+    return [
+        f"{label}: {text.format(noises=', '.join(dict.fromkeys(noises)))}." for (label, text), noises in found.items()
+    ]
+
+
 _LEGEND = {
     HEADLINE: "the row that rstbench stands behind, in bold",
     NOT_RUN: "not all of its results are in the store",
@@ -116,7 +156,7 @@ _LEGEND = {
     "substitute:network": "another network, or another width",
     "substitute:schedule": "another training or search schedule",
     "substitute:defense": "other settings of the defense, such as its ratios",
-    "substitute:attack": "other settings of the attack, or fewer test images",
+    "substitute:attack": "other settings of the attack or measure, or fewer test images",
     "substitute:seeds": "other seeds",
 }
 _HALVED = re.compile(r"batch:halved_to_(\d+)")

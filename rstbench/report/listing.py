@@ -10,11 +10,12 @@ from rstbench.report.layout import attack_label, cell_text, defense_label, relia
 from rstbench.report.table import NOT_RUN, same_number
 
 HEAD = ("attack", "variant", "accuracy", "mean distance", "used for an image", "time", "flags")
+_WITH_MEASURES = ("attack or measure", "variant", "accuracy or value", *HEAD[3:])
 
 
 @dataclass(frozen=True)
 class Line:
-    """One cell: texts under `HEAD`."""
+    """One cell: texts under the block's head."""
 
     record: Mapping[str, str]
     texts: tuple[str, ...]
@@ -26,6 +27,11 @@ class Block:
 
     title: str
     lines: list[Line] = field(default_factory=list)
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """`HEAD`, or other words for it where a line is no accuracy."""
+        return HEAD if all(line.record["attack"] for line in self.lines) else _WITH_MEASURES
 
 
 def listing(frame: Any, battery: Any, strong: str = "") -> list[Block]:

@@ -7,8 +7,15 @@ from typing import Any
 
 from rstbench.plan import Plan
 from rstbench.report.layout import Grid, attack_label, cell_text, defense_label, grid, letter
-from rstbench.report.legend import count_sentences, interval_sentence, legend, score_sentences, setting_sentence
-from rstbench.report.listing import HEAD, Block, listing
+from rstbench.report.legend import (
+    count_sentences,
+    interval_sentence,
+    legend,
+    measure_sentences,
+    score_sentences,
+    setting_sentence,
+)
+from rstbench.report.listing import Block, listing
 from rstbench.report.table import KEY, Counts, key_columns
 from rstbench.spec.flags import RELIABILITY
 
@@ -27,7 +34,9 @@ def markdown(
         )
     else:
         parts.append(_table(grid(plan, frame)))
-    parts.append("Accuracies in percent." + _sizes(frame))
+    accuracies = any(cell.predictions for cell in plan.cells)
+    parts.append((("Accuracies in percent." if accuracies else "") + _sizes(frame)).strip())
+    parts.append("\n".join(f"- {sentence}" for sentence in measure_sentences(plan)))
     parts.append(interval_sentence(details["interval"]))
     parts += score_sentences(plan)
     parts.append(f"Profile `{suite.profile}`. " + setting_sentence(plan))
@@ -54,12 +63,12 @@ def _name(flag: str) -> str:
 
 
 def _sizes(frame: Any) -> str:
-    sizes = sorted({int(n) for n in frame["n"] if n})
-    if not sizes:
+    if not any(frame["ours"]):
         return " Nothing has been run yet."
+    sizes = sorted({int(n) for n in frame["n"] if n})
     seeds = list(dict.fromkeys(frame["seeds"]))
     images = " or ".join(f"{n:,}".replace(",", " ") for n in sizes)
-    return f" Test images: {images}. Seeds: {' or '.join(seeds)}."
+    return (f" Test images: {images}." if sizes else "") + f" Seeds: {' or '.join(seeds)}."
 
 
 def _table(layout: Grid) -> str:
@@ -76,7 +85,7 @@ def _table(layout: Grid) -> str:
 def _list(blocks: Sequence[Block]) -> list[str]:
     parts = []
     for block in blocks:
-        lines = [list(HEAD), ["---"] * len(HEAD), *(list(line.texts) for line in block.lines)]
+        lines = [list(block.head), ["---"] * len(block.head), *(list(line.texts) for line in block.lines)]
         parts += [f"### {block.title}", _lines(lines)]
     return parts
 

@@ -1,4 +1,4 @@
-"""From stored predictions to accuracies.
+"""From stored values to what a table says: from predictions to accuracies, and from measures to quantities.
 
 The score of an image under one seed follows from its predictions as the cell asks (`scores`). Ours is the mean over
 images, then over seeds.
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rstbench.errors import StoreError
 from rstbench.plan import Node, Plan, PlannedCell
 from rstbench.report.predictions import Integers, Samples, read_grid, read_seed
+from rstbench.report.quantity import Quantity, SeedQuantity, combine_quantities, read_quantity
 from rstbench.report.scores import score
 from rstbench.report.statistics import Interval, Right, bootstrap, t_over_seeds, wilson
 from rstbench.store import Store
@@ -65,15 +66,18 @@ class Measurement:
         return means
 
 
-def prediction_keys(cell: PlannedCell, position: int) -> list[str]:
-    """Keys of all predict nodes behind the cell under its seed number `position`, held-out images included."""
-    grids = [cell.predictions[position], *cell.held_out[position : position + 1]]
-    return [key for grid in grids for row in grid for key in row]
+def keys_behind(cell: PlannedCell, position: int) -> list[str]:
+    """Keys of the nodes that the cell is read from under its seed number `position`.
+
+    Those of all predictions, on held-out images too; or that of its measure.
+    """
+    grids = [*cell.predictions[position : position + 1], *cell.held_out[position : position + 1]]
+    return [*(key for grid in grids for row in grid for key in row), *cell.values[position : position + 1]]
 
 
 def measure_seed(cell: PlannedCell, position: int, store: Store) -> SeedMeasurement | None:
     """The cell under its seed number `position`, or None if any of its predictions is not in the store."""
-    if not all(store.has(key) for key in prediction_keys(cell, position)):
+    if not all(store.has(key) for key in keys_behind(cell, position)):
         return None
     read = read_seed(cell, position, store)
     held_out = read_grid(cell.held_out[position], cell.seeds[position], store) if cell.score == "game" else []
@@ -89,11 +93,11 @@ def _right(read: Sequence[Sequence[Samples]]) -> Right:
 
 
 def measure(cell: PlannedCell, store: Store) -> Measurement | None:
-    """What the store holds of a cell, or None if any value is missing (the cell was not run, or not to its end).
+    """The accuracy of a cell, or None if any value is missing (the cell was not run, or not to its end).
 
     Raises `StoreError` if predictions are damaged or do not fit each other.
     """
-    if not all(store.has(key) for position in range(len(cell.seeds)) for key in prediction_keys(cell, position)):
+    if not all(store.has(key) for position in range(len(cell.seeds)) for key in keys_behind(cell, position)):
         return None
     seeds = [measure_seed(cell, position, store) for position in range(len(cell.seeds))]
     return combine(cell, seeds)
@@ -125,18 +129,55 @@ def combine(cell: PlannedCell, seeds: Iterable[SeedMeasurement | None]) -> Measu
 
 @dataclass(frozen=True)
 class CellResult:
-    """A cell and what is known of it: per seed, where that seed is complete, and as a whole, where all are."""
+    """A cell and what is known of it: per seed, where that seed is complete, and as a whole, where all are.
+
+    An accuracy has `seeds` and `measurement`; a measure has `seed_quantities` and `quantity`, and in place of the
+    former nothing.
+    """
 
     cell: PlannedCell
     seeds: tuple[SeedMeasurement | None, ...]
     measurement: Measurement | None
+    seed_quantities: tuple[SeedQuantity | None, ...] = ()
+    quantity: Quantity | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether all of its seeds are in the store."""
+        return self.measurement is not None or self.quantity is not None
+
+    @property
+    def value(self) -> float | None:
+        """The accuracy in percent, or the quantity in its unit; None if it is not complete."""
+        if self.measurement is not None:
+            return self.measurement.accuracy
+        return self.quantity.value if self.quantity is not None else None
+
+    @property
+    def interval(self) -> Interval | None:
+        """Of `value`, in its unit; None if it is not complete, or is no matter of chance."""
+        return None if self._whole is None else self._whole.interval
+
+    @property
+    def n(self) -> int | None:
+        """Test images; None if it is not complete, or was measured without any."""
+        return None if self._whole is None else self._whole.n
+
+    @property
+    def _whole(self) -> Measurement | Quantity | None:
+        return self.measurement or self.quantity
 
 
 def measure_plan(plan: Plan, store: Store) -> tuple[CellResult, ...]:
-    """Every cell of the plan, in its order. Reads every prediction once."""
+    """Every cell of the plan, in its order. Reads every value once. Raises `StoreError` if one is damaged."""
     results = []
     for cell in plan.cells:
-        seeds = tuple(measure_seed(cell, position, store) for position in range(len(cell.seeds)))
+        positions = range(len(cell.seeds))
+        if cell.values:
+            found = tuple(read_quantity(cell, position, plan.nodes, store) for position in positions)
+            results.append(CellResult(cell, (None,) * len(found), None, found, combine_quantities(found)))
+            continue
+        seeds = tuple(measure_seed(cell, position, store) for position in positions)
         results.append(CellResult(cell, seeds, combine(cell, seeds)))
     return tuple(results)
 
@@ -144,7 +185,8 @@ def measure_plan(plan: Plan, store: Store) -> tuple[CellResult, ...]:
 def describe(cell: PlannedCell) -> str:
     """A cell in words, for messages."""
     columns = cell.columns
-    words = [columns[name] for name in ("defense", "network", "dataset", "attack", "variant") if columns[name]]
+    names = ("defense", "network", "dataset", "attack" if columns["attack"] else "metric", "variant")
+    words = [columns[name] for name in names if columns[name]]
     return "cell " + ", ".join(words)
 
 

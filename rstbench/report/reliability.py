@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from rstbench.plan import Node, PlannedCell
 from rstbench.report.measure import CellResult, SeedMeasurement
+from rstbench.report.parts import checkpoints_of, targets_of
 from rstbench.report.scores import expected, tidied
 from rstbench.spec.attacks import (
     BLACK_BOX,
@@ -68,8 +69,8 @@ def reliability(
 def defense_of(cell: PlannedCell, nodes: Mapping[str, Node]) -> tuple[object, ...]:
     """What two cells share when they concern the same networks, drawn alike, under the same name and seeds."""
     names = ("table", "dataset", "network", "defense", "ratio", "candidate_set")
-    judges = [nodes[key] for by_source in cell.predictions for key in by_source[0]]
-    networks = tuple((judge.inputs["target"], judge.spec.get("checkpoint")) for judge in judges)
+    judges = [key for by_source in cell.predictions for key in by_source[0]]
+    networks = tuple((targets_of(judge, nodes), checkpoints_of(judge, nodes)) for judge in judges)
     return (*(cell.columns.get(name, "") for name in names), networks, cell.members, cell.probabilities, cell.seeds)
 
 

@@ -25,6 +25,7 @@ from rstbench.plan import Plan, PlannedCell
 from rstbench.report.files import write_text
 from rstbench.report.layout import defense_label, reliability_flags
 from rstbench.report.measure import SeedMeasurement, measure_plan
+from rstbench.report.parts import NETWORKS, targets_of
 from rstbench.report.reliability import defense_of, keeps_budget
 from rstbench.report.table import percent, tidy
 from rstbench.spec.attacks import AutoAttackSpec
@@ -141,8 +142,8 @@ def _info(plan: Plan, natural: float, row: _Row, epsilon: str, stronger: _Row | 
         "link": "",
         "name": f"{defense_label(row.record)}, seed {row.seed.seed}",
         "authors": "",
-        "additional_data": False if ours else None,
-        "number_forward_passes": 1 if ours else None,
+        "additional_data": _other_data(plan, row) if ours else None,
+        "number_forward_passes": len(_targets(plan, row)) // len(cell.members) if ours else None,
         "dataset": cell.run["run_dataset"],
         "venue": "",
         "architecture": cell.run["run_network"],
@@ -182,8 +183,21 @@ def _remarks(plan: Plan, row: _Row) -> Iterator[str]:
 
 def _is_ours(plan: Plan, row: _Row) -> bool:
     """Whether the suite trained or searched it, so that its training data is the data set's own and nothing else."""
-    targets = [plan.nodes[key].inputs["target"] for key in row.cell.predictions[0][0]]
-    return all(plan.nodes[target].kind in ("train", "search") for target in targets)
+    return all(plan.nodes[target].kind in NETWORKS for target in _targets(plan, row))
+
+
+def _targets(plan: Plan, row: _Row) -> list[str]:
+    return [target for key in row.cell.predictions[0][0] for target in targets_of(key, plan.nodes)]
+
+
+def _other_data(plan: Plan, row: _Row) -> bool:
+    """Whether a network was trained on other data too, before (transferred RTTs)."""
+    waiting, data = _targets(plan, row), set()
+    while waiting:
+        node = plan.nodes[waiting.pop()]
+        waiting.extend(node.inputs.values())
+        data |= {node.key} if node.kind == "data" else set()
+    return len(data) > 1
 
 
 def _file_name(row: _Row, epsilon: str) -> str:

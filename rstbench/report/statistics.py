@@ -1,4 +1,4 @@
-"""95 % intervals of accuracies, in percent.
+"""95 % intervals: of accuracies, in percent, and of other measures, in their own unit.
 
 Which one fits what was measured:
 
@@ -31,7 +31,7 @@ Kind = Literal["wilson", "bootstrap", "t over seeds"]
 
 @dataclass(frozen=True)
 class Interval:
-    """A two-sided interval at `LEVEL`; `low` and `high` in percent, within [0, 100]."""
+    """A two-sided interval at `LEVEL`; `low` and `high` in percent, within [0, 100], where it is of accuracies."""
 
     low: float
     high: float
@@ -73,6 +73,27 @@ def bootstrap(scores: NDArray[np.float64], seed: int = BOOTSTRAP_SEED) -> Interv
     n = len(scores)
     if len(values) == 1:
         return wilson(round(float(values[0]) * n), n)
+    low, high = _quantiles(scores, values, counts, seed)
+    return _interval(low, high, "bootstrap")
+
+
+def bootstrap_mean(values: NDArray[np.float64], seed: int = BOOTSTRAP_SEED) -> Interval:
+    """Percentile bootstrap over images of the mean of any `values`, shape (N,): `low` and `high` in their unit.
+
+    As `bootstrap`, but for its bounds and its Wilson interval: values without any spread have an interval without.
+    Raises ValueError for values that are not finite, or none.
+    """
+    if values.ndim != 1 or len(values) == 0 or not bool(np.isfinite(values).all()):
+        raise ValueError("values must be one-dimensional, not empty, and finite")
+    distinct, counts = np.unique(values, return_counts=True)
+    return Interval(*_quantiles(values, distinct, counts, seed), "bootstrap")
+
+
+def _quantiles(
+    scores: NDArray[np.float64], values: NDArray[np.float64], counts: NDArray[np.int64], seed: int
+) -> tuple[float, float]:
+    """Of the means of resamples. values, counts: the distinct scores, and how often each occurs."""
+    n = len(scores)
     generator = np.random.Generator(np.random.Philox(seed))
     means = np.empty(RESAMPLES)
     # With nearly as many scores as images, drawing images is the cheaper of the two.
@@ -86,11 +107,17 @@ def bootstrap(scores: NDArray[np.float64], seed: int = BOOTSTRAP_SEED) -> Interv
             drawn = scores[generator.integers(n, size=(size, n), dtype=np.int32)].mean(axis=1)
         means[begin : begin + size] = drawn
     low, high = np.quantile(means, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
-    return _interval(float(low), float(high), "bootstrap")
+    return float(low), float(high)
 
 
 def t_over_seeds(means: Sequence[float]) -> Interval:
     """Student's t interval of the mean of `means`, one mean in percent for each of two seeds or more."""
+    found = t_of_means(means)
+    return _interval(found.low / 100, found.high / 100, found.kind)
+
+
+def t_of_means(means: Sequence[float]) -> Interval:
+    """Student's t interval of the mean of any `means`, one for each of two seeds or more, in their unit."""
     if len(means) < 2:
         raise ValueError("a t interval needs the means of two seeds or more")
     from scipy.special import stdtrit
@@ -99,7 +126,7 @@ def t_over_seeds(means: Sequence[float]) -> Interval:
     centre = float(values.mean())
     quantile = float(stdtrit(len(values) - 1, 0.5 + LEVEL / 2))
     half = quantile * float(values.std(ddof=1)) / len(values) ** 0.5
-    return _interval((centre - half) / 100, (centre + half) / 100, "t over seeds")
+    return Interval(centre - half, centre + half, "t over seeds")
 
 
 def _interval(low: float, high: float, kind: Kind) -> Interval:

@@ -9,9 +9,10 @@ from typing import Any
 
 from rstbench.errors import SpecError
 from rstbench.plan import Plan, PlannedCell
-from rstbench.report.measure import CellResult, Records, measure_plan, prediction_keys
+from rstbench.report.measure import CellResult, Records, keys_behind, measure_plan
 from rstbench.report.paper import IDENTITY, PaperRow, paper_value
 from rstbench.report.reliability import reliability
+from rstbench.report.setting import require_one_setting
 from rstbench.spec.flags import RELIABILITY
 from rstbench.store import Store
 
@@ -51,12 +52,15 @@ class Counts:
 def tidy(plan: Plan, store: Store, results: Sequence[CellResult] | None = None) -> Any:
     """A `pandas.DataFrame` with `COLUMNS`, all text, one row for each cell in the plan's order; blank where not run.
 
-    Accuracies are percentages with two decimals. `difference` is ours as printed minus the paper's, so that the row
-    adds up, and blank unless data set, network and epsilon are the paper's. results: of `measure_plan`, if at hand.
-    Raises `SpecError` if two cells have the same `KEY`, `StoreError` if stored predictions are damaged.
+    Accuracies are percentages with two decimals, other measures as `quantity.quantity_text` has them. `difference` is
+    ours as printed minus the paper's, so that the row adds up, and blank unless data set, network and epsilon are the
+    paper's. results: of `measure_plan`, if at hand.
+    Raises `SpecError` if two cells have the same `KEY` or one data set stands for different data, `StoreError` if
+    stored values are damaged.
     """
     import pandas as pd
 
+    require_one_setting([plan])
     records = Records(plan, store)
     rows: list[dict[str, str]] = []
     seen: dict[tuple[str, ...], PlannedCell] = {}
@@ -87,8 +91,7 @@ def answered(cell: PlannedCell) -> PaperRow | None:
 
 
 def _row(plan: Plan, result: CellResult, flags: Iterable[str]) -> dict[str, str]:
-    cell, measured = result.cell, result.measurement
-    paper = answered(cell)
+    cell, paper = result.cell, answered(result.cell)
     row = dict.fromkeys(COLUMNS, "") | key_columns(cell) | dict(cell.run)
     row |= {
         "value": paper.value if paper else "",
@@ -96,13 +99,11 @@ def _row(plan: Plan, result: CellResult, flags: Iterable[str]) -> dict[str, str]
         "profile": str(plan.suite.profile),
         "flags": " ".join(sorted(flags)),
     }
-    if measured is not None:
-        row |= {
-            "ours": percent(measured.accuracy),
-            "ci_low": percent(measured.interval.low),
-            "ci_high": percent(measured.interval.high),
-            "n": str(measured.n),
-        }
+    if result.value is not None:
+        text = percent if result.quantity is None else result.quantity.text
+        row |= {"ours": text(result.value), "n": "" if result.n is None else str(result.n)}
+        if result.interval is not None:
+            row |= {"ci_low": text(result.interval.low), "ci_high": text(result.interval.high)}
         if paper is not None and _comparable(cell):
             row["difference"] = f"{Decimal(row['ours']) - Decimal(paper.value):.2f}"
     return row
@@ -139,10 +140,10 @@ def flags(result: CellResult, records: Records) -> set[str]:
     found = set(cell.substitutes)
     if cell.headline:
         found.add(HEADLINE)
-    if result.measurement is None:
+    if not result.done:
         found.add(NOT_RUN)
     for position in range(len(cell.seeds)):
-        for key in records.nodes(prediction_keys(cell, position)):
+        for key in records.nodes(keys_behind(cell, position)):
             record: Mapping[str, Any] = records.record(key)
             found.update(map(str, record.get("flags", ())))
             if record.get("notes"):
@@ -167,6 +168,6 @@ def _set_aside(cell: PlannedCell, records: Records) -> set[str]:
 def count(results: Sequence[CellResult], answering: bool) -> Counts:
     """Counts of the cells that answer the paper, or of the others (variants, and cells the paper does not have)."""
     chosen = [result for result in results if (answered(result.cell) is not None) == answering]
-    run = [result for result in chosen if result.measurement is not None]
+    run = [result for result in chosen if result.done]
     substituted = sum(1 for result in run if result.cell.substitutes)
     return Counts(len(chosen), substituted, len(run) - substituted)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from rstbench.plan import Plan
 from rstbench.report.layout import cell_text, grid
-from rstbench.report.legend import count_sentences, marks, score_sentences, setting_sentence
-from rstbench.report.listing import HEAD, listing
+from rstbench.report.legend import count_sentences, marks, measure_sentences, score_sentences, setting_sentence
+from rstbench.report.listing import listing
 from rstbench.report.table import HEADLINE, Counts
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def terminal(plan: Plan, frame: Any, answering: Counts, further: Counts, console
     for table in _listed(plan, frame, battery) if listed else [_grid(plan, frame)]:
         console.print(table)
     said = [f"Profile {plan.suite.profile}. " + setting_sentence(plan), *count_sentences(answering, further)]
-    for sentence in (*marks(frame), *score_sentences(plan), *said):
+    for sentence in (*marks(frame), *measure_sentences(plan), *score_sentences(plan), *said):
         console.print(sentence, markup=False, highlight=False)
 
 
@@ -65,7 +65,7 @@ def _listed(plan: Plan, frame: Any, battery: Any) -> list[Table]:
     tables = []
     for block in listing(frame, battery):
         table = _new(f"{plan.suite.run.title}: {block.title}")
-        for name in HEAD:
+        for name in block.head:
             table.add_column(name, overflow="fold")
         for line in block.lines:
             cells = [escape(text).replace("; paper", "\npaper") for text in line.texts]

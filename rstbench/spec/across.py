@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rstbench.spec import faults as wording
+from rstbench.spec.across_figure import across_figure
 from rstbench.spec.base import linf_text
 from rstbench.spec.derived import DERIVED
 from rstbench.spec.faults import Complaint
@@ -26,15 +27,42 @@ def across(root: Node) -> Iterator[Complaint]:
     yield from _repeated(root, ("seeds",))
     yield from _layout(root)
     for name, defense in _entries(root, "defenses"):
-        for key, room in (("training", "trainings"), ("search", "searches")):
-            if key in _mapping(defense):
-                yield from _name(root, ("defenses", name, key), room)
+        yield from _defense(root, name, _mapping(defense))
     for name, attack in _entries(root, "attacks"):
         yield from _chosen(root, name, _mapping(attack))
     for room in ("trainings", "searches"):
         for name, _ in _entries(root, room):
             yield from _increasing(root, (room, name, "lr_schedule", "milestones"))
+    for name, _ in _entries(root, "measures"):
+        yield from _names(root, ("measures", name, "over"), "datasets")
+        yield from _repeated(root, ("measures", name, "over"))
     yield from _cells(root)
+    yield from across_figure(root)
+
+
+_REFERENCES = {"training": "trainings", "search": "searches", "weights_dataset": "datasets"}
+_OF_KINDS = {"weights": ("dense",), "members": ("dense", "ticket", "lottery"), "of": ("r2s", "switch")}
+
+
+def _defense(root: Node, name: str, fields: Mapping[str, Node]) -> Iterator[Complaint]:
+    """What a defense refers to: schedules, data, and other defenses of certain kinds."""
+    for key, room in _REFERENCES.items():
+        if key in fields:
+            yield from _name(root, ("defenses", name, key), room)
+    if "training" in _mapping(fields.get("tuning")):
+        yield from _name(root, ("defenses", name, "tuning", "training"), "trainings")
+    for key, kinds in _OF_KINDS.items():
+        places: list[wording.Path] = [("defenses", name, key)] if key in fields else []
+        if key == "members":
+            places = [(*place, index) for place in places for index in range(len(_list(root, place)))]
+            yield from _repeated(root, ("defenses", name, key))
+        for place in places:
+            yield from _name(root, place, "defenses")
+            node = root.get(*place)
+            kind = _text(_mapping(root.get("defenses", _text(node))).get("kind"))
+            if kind and kind not in kinds:
+                message = f"is a defense of kind {kind}; `{key}` takes {wording.listing(kinds)}"
+                yield Complaint(place, wording.show(_text(node)), message)
 
 
 def _chosen(root: Node, name: str, attack: Mapping[str, Node]) -> Iterator[Complaint]:
@@ -120,7 +148,7 @@ def _cells(root: Node) -> Iterator[Complaint]:
     headlines: dict[_Row, int] = {}
     for index in range(len(_list(root, ("table", "cells")))):
         path = ("table", "cells", index)
-        for key in ("defense", "attack", *MATRIX_AXES):
+        for key in ("defense", "attack", "measure", *MATRIX_AXES):
             yield from _name(root, (*path, key), f"{key}s")
         yield from _name(root, (*path, "source"), "defenses")
         cell = _mapping(root.get(*path))
@@ -136,9 +164,28 @@ def _cells(root: Node) -> Iterator[Complaint]:
         view = _text(fields.get("view"))
         source = _text(cell.get("source")) or defense
         kind = _text(_mapping(root.get("defenses", source)).get("kind"))
-        if view in ("eot", "ensemble", "switch") and kind in ("dense", "ticket", "model"):
+        if view in ("eot", "ensemble", "switch") and kind in ("dense", "ticket", "tickets", "lottery", "model"):
             message = f"the view {view} is over the members of a switching defense, and '{source}' is none"
             yield Complaint((*path, "attack"), wording.show(attack), message + "; use view member or a defense r2s")
+        if (
+            kind == "ensemble"
+            and fields
+            and _text(fields.get("kind")) not in ("clean", *DERIVED)
+            and view != "ensemble"
+        ):
+            message = f"'{source}' is a deterministic ensemble, whose adversary differentiates its own average"
+            yield Complaint((*path, "attack"), wording.show(attack), message + "; use an attack with view ensemble")
+        measured = _text(_mapping(root.get("measures", _text(cell.get("measure")))).get("kind"))
+        if measured == "mask_overlap" and kind in ("dense", "ticket", "tickets", "lottery", "model", "ensemble"):
+            message = f"overlap is between the masks of a switching defense's members, and '{defense}' is none"
+            yield Complaint((*path, "measure"), wording.show(_text(cell.get("measure"))), message)
+        if measured == "parameters" and kind in ("r2s", "switch", "ensemble"):
+            message = f"how many parameters '{defense}' ({kind}) keeps depends on how far its masks overlap"
+            message += "; measure bytes, or the parameters of a single member"
+            yield Complaint((*path, "measure"), wording.show(_text(cell.get("measure"))), message)
+        if measured == "feature_distance" and kind in ("r2s", "switch", "ensemble"):
+            message = f"feature maps are of one network, and '{defense}' is {kind}; name one of its members"
+            yield Complaint((*path, "measure"), wording.show(_text(cell.get("measure"))), message)
         if not fields or not defended:
             continue
         repeated: set[int] = set()
@@ -174,7 +221,8 @@ def _rows(
 def _distance(root: Node, fields: Mapping[str, Node]) -> tuple[str, str]:
     kind = _text(fields.get("kind"))
     if kind == "clean":
-        return "", ""
+        trained_for = fields.get("of_epsilon")
+        return "", "" if trained_for is None else _reduced(trained_for.value)
     if kind in DERIVED:
         chosen = fields.get("over") or fields.get("of")
         first = chosen.value[0] if chosen is not None and isinstance(chosen.value, list) and chosen.value else chosen
@@ -186,10 +234,14 @@ def _distance(root: Node, fields: Mapping[str, Node]) -> tuple[str, str]:
         return "l2", "" if limit is None else _number(limit.value)
     norm = _text(fields.get("norm")) or "linf"
     given = fields["epsilon"].value if "epsilon" in fields else "8/255"
+    return norm, _reduced(given)
+
+
+def _reduced(given: Any) -> str:
     try:
-        return norm, linf_text(given)  # 8/255 and 16/510 are one distance
+        return linf_text(given)  # 8/255 and 16/510 are one distance
     except ValueError:
-        return norm, _number(given)
+        return _number(given)
 
 
 def _number(given: Any) -> str:

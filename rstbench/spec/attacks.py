@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from rstbench.spec.base import Count, LinfDistance, Name, NonNegative, Positive, Spec, linf_text
-from rstbench.spec.models import Engine
+from rstbench.spec.training import Engine
 
 NOT_CRAFTED = {"report_as", "variant", "headline", "within_epsilon"}
 """Fields of an attack that do not change its images: of the table, or of the judgement."""
@@ -36,6 +36,9 @@ class CleanSpec(_Attack):
     """No attack: natural accuracy."""
 
     kind: Literal["clean"] = "clean"
+    of_epsilon: LinfDistance | None = Field(
+        None, description="what the defense was trained for, where rows differ by it; written into the row's `eps`"
+    )
 
 
 def _in_units_of_norm(value: Any, info: ValidationInfo) -> Any:

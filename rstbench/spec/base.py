@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -15,6 +15,28 @@ class Spec(BaseModel):
     """A frozen description. Unknown fields are refused; equal specs have equal canonical JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came after the first results: left out of keys while they have their default (`written`)."""
+
+    def written(self) -> dict[str, Any]:
+        """The JSON form that keys and files carry: defaults written out, but for those of `later` fields.
+
+        What was computed before a field existed is what its default asks for, and keeps its key.
+        """
+        return self.model_dump(mode="json", exclude=self._unchanged())
+
+    def _unchanged(self) -> dict[str, Any]:
+        """`later` fields at their defaults, here and in the specs that are fields of this one."""
+        fields = type(self).model_fields
+        same: dict[str, Any] = {}
+        for name in fields:
+            value = getattr(self, name)
+            if name in self.later and value == fields[name].get_default():
+                same[name] = True
+            elif isinstance(value, Spec) and (inside := value._unchanged()):
+                same[name] = inside
+        return same
 
 
 def canonical_json(value: Any) -> str:
@@ -65,6 +87,15 @@ def distance(value: str | float) -> float:
 
 
 Ratio = Annotated[float, Field(gt=0.0, le=1.0, description="remaining ratio in (0, 1]")]
+
+
+def ratio_text(ratio: float) -> str:
+    """A remaining ratio as the paper's tables write it: at least two decimals."""
+    text = f"{ratio:.6f}".rstrip("0")
+    whole, decimals = text.split(".")
+    return f"{whole}.{decimals:0<2}"
+
+
 Name = Annotated[
     str,
     Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=80, description="lower-case letters, digits, . _ -"),

@@ -14,8 +14,9 @@ from rstbench.spec.attacks import CleanSpec, CraftedSpec
 from rstbench.spec.base import linf_text
 from rstbench.spec.battery import attack_fields, attack_spec
 from rstbench.spec.budgets import budget, judged_within, reported_budget, written_out
+from rstbench.spec.defenses import EnsembleSpec, SwitchingSpec
 from rstbench.spec.derived import DerivedSpec
-from rstbench.spec.models import DatasetSpec, R2sSpec
+from rstbench.spec.models import DatasetSpec
 from rstbench.spec.suite import Cell, Suite, SuiteSpec
 
 POINTWISE = "pointwise"
@@ -100,11 +101,14 @@ def series_suite(suite: Suite, cell: Cell, axes: Sequence[str], largest_l2: floa
         if key is not None and key not in getattr(run, room):
             known = ", ".join(getattr(run, room))
             raise SpecError(f"suite {run.name} has no {key!r} in `{room}`; there are {known}")
+    if cell.attack is None:
+        raise SpecError(f"cell with measure {cell.measure!r}: a curve is over steps, restarts or epsilon of an attack")
     attack = run.attacks[cell.attack]
     if isinstance(attack, CleanSpec | DerivedSpec):
         raise SpecError(f"attack {cell.attack!r} makes no images; a curve is over steps, restarts or epsilon of one")
     view = getattr(attack, "view", "member")
-    if view != "member" and not isinstance(run.defenses[cell.source or cell.defense], R2sSpec):
+    source = run.defenses[cell.source or cell.defense]
+    if view != "member" and not isinstance(source, SwitchingSpec | EnsembleSpec):
         raise SpecError(
             f"attack {cell.attack!r}: the view {view} is over the members of a switching defense, and "
             f"{cell.source or cell.defense!r} is none"

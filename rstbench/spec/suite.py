@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rstbench.spec.base import Name, Seed, Spec
+from rstbench.spec.defenses import DefenseSpec
 from rstbench.spec.derived import AttackSpec
-from rstbench.spec.models import DatasetSpec, DefenseSpec, NetworkSpec, SearchSpec, TrainingSpec
+from rstbench.spec.figure import FigureSpec
+from rstbench.spec.measures import MeasureSpec
+from rstbench.spec.models import DatasetSpec, NetworkSpec
+from rstbench.spec.training import SearchSpec, TrainingSpec
 
 PROFILES = ("paper", "express", "desk", "smoke")
 MATRIX_AXES = ("dataset", "network")
@@ -22,7 +26,8 @@ class Cell(Spec):
     """
 
     defense: Name = Field(description="key in `defenses`")
-    attack: Name = Field(description="key in `attacks`")
+    attack: Name | None = Field(None, description="key in `attacks`; a cell has this or `measure`")
+    measure: Name | None = Field(None, description="key in `measures`")
     source: Name | None = Field(
         None, description="key in `defenses`: what the images are made against; default: the defense itself"
     )
@@ -32,6 +37,14 @@ class Cell(Spec):
     )
     dataset: Name | None = None
     network: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_question(self) -> Cell:
+        if (self.attack is None) == (self.measure is None):
+            raise ValueError("a cell names an `attack` or a `measure`, and only one of them")
+        if self.measure is not None and (self.source is not None or self.source_seed != "same"):
+            raise ValueError("a `source` makes the images of an attack; a `measure` has none")
+        return self
 
 
 class Matrix(Spec):
@@ -68,8 +81,10 @@ class SuiteSpec(Spec):
     trainings: dict[Name, TrainingSpec] = Field(default_factory=dict)
     searches: dict[Name, SearchSpec] = Field(default_factory=dict)
     defenses: dict[Name, DefenseSpec]
-    attacks: dict[Name, AttackSpec]
+    attacks: dict[Name, AttackSpec] = Field(default_factory=dict)
+    measures: dict[Name, MeasureSpec] = Field(default_factory=dict)
     table: Table
+    figure: FigureSpec | None = None
 
 
 class SuiteFile(SuiteSpec):

@@ -1,1 +1,1 @@
-"""Tickets: masks over random weights, their search, and their files."""
+"""Tickets: masks over random or trained weights, their search, what trains under them, and the files of all these."""

@@ -1,6 +1,7 @@
-"""The files of tickets and checkpoints: safetensors whose metadata entry `rstbench` is canonical JSON. Never unpickled.
+"""The files of tickets, pruned networks and checkpoints. Never unpickled.
 
-`digest` in that entry is the SHA-256 over the rest of it and every tensor, so that one flipped bit is found.
+They are safetensors files whose metadata entry `rstbench` is canonical JSON. `digest` in that entry is the SHA-256
+over the rest of it and every tensor, so that one flipped bit is found.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -26,6 +28,8 @@ FORMAT = 1
 # With the limits of `ModelSpec`, these keep a small file from asking for more than about 2^30 weights.
 _MAX_CLASSES = 100_000
 _MAX_CHANNELS = 64
+_MAX_FILE_BYTES = 2**30
+_MAX_JSON_BYTES = 100_000_000  # safetensors refuses longer headers
 
 Header = TypeVar("Header", bound=Spec)
 
@@ -41,7 +45,8 @@ def pack(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
 def unpack(data: bytes, kind: str, header_type: type[Header]) -> tuple[Header, dict[str, Tensor]]:
     """Header and tensors of a file, checked against the digest if the header has one.
 
-    Raises `TicketError` if the file is no `kind` ("ticket", "checkpoint"), is damaged or has another format.
+    Raises `TicketError` if the file is no `kind` ("ticket", "pruned network", "checkpoint"), is damaged or has another
+    format.
     """
     try:
         tensors = load_tensors(data)
@@ -61,6 +66,32 @@ def unpack(data: bytes, kind: str, header_type: type[Header]) -> tuple[Header, d
         fault = error.errors()[0]
         field = ".".join(map(str, fault["loc"]))
         raise TicketError(f"not a {kind} of ours: its header's {field!r:.80} is wrong ({fault['msg']:.200})") from error
+
+
+def declared(data: bytes) -> Mapping[str, Any] | None:
+    """The header of a file of ours as it stands there, unchecked, empty if it is no JSON; None for any other file."""
+    size = int.from_bytes(data[:8], "little")
+    try:
+        text = json.loads(data[8 : 8 + size])["__metadata__"]["rstbench"] if size <= _MAX_JSON_BYTES else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not isinstance(text, str):
+        return None
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file. Raises `TicketError` if it is absent or larger than any file of ours."""
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise TicketError(f"{path}: {path.stat().st_size} bytes are more than any ticket takes")
+        return path.read_bytes()
+    except OSError as error:
+        raise TicketError(f"{path}: {error.strerror or error}") from error
 
 
 def build_declared(model: ModelSpec) -> nn.Module:

@@ -1,20 +1,24 @@
 """The optimisation loop behind every dense baseline and every ticket search.
 
-What is optimised is a `Subject`: the weights of a network (`Weights`) or the scores of a mask over it
-(`tickets.search.Scores`). One step: effective weights are made once, the inner attack differentiates to the images
-only, one full forward and backward pass updates the subject.
+What is optimised is a `Subject`: the weights of a network (`Weights`), those that a frozen mask keeps
+(`tickets.masked.MaskedWeights`), or the scores of a mask (`tickets.search.Scores`). One step: effective weights are
+made once, the inner attack differentiates to the images only, one full forward and backward pass updates the subject.
 
 Randomness of a step depends on (seed, step) alone, so a run that was killed goes on from its last saved step with the
 same bits (same CPU, versions and thread count).
 """
 
-from rstbench.training.run import Outcome, Progress, Run, TrainingData, inner_images, learning_rate, numerics
+from rstbench.training.batches import TrainingData
+from rstbench.training.family import FamilySubject
+from rstbench.training.objective import inner_images, learning_rate, numerics, training_loss
+from rstbench.training.run import Outcome, Progress, Run
 from rstbench.training.seeds import derive_seed, generator
 from rstbench.training.state import Checkpoints
 from rstbench.training.subject import Subject, Weights
 
 __all__ = [
     "Checkpoints",
+    "FamilySubject",
     "Outcome",
     "Progress",
     "Run",
@@ -26,4 +30,5 @@ __all__ = [
     "inner_images",
     "learning_rate",
     "numerics",
+    "training_loss",
 ]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,29 +12,22 @@ import torch
 from torch import Tensor
 
 from rstbench.attacks.draws import Shared
-from rstbench.attacks.pgd import cross_entropy, pgd
+from rstbench.attacks.pgd import pgd
 from rstbench.attacks.threat import Threat
-from rstbench.data.tensors import as_float, augment
+from rstbench.data.tensors import as_float
 from rstbench.defenses.view import CallableView
 from rstbench.errors import DivergenceError
-from rstbench.spec.base import distance
-from rstbench.spec.models import Engine, InnerAttack, LrSchedule, TrainingSpec, Validation
+from rstbench.spec.base import distance, ratio_text
+from rstbench.spec.training import GATHERED, TrainingSpec, Validation
+from rstbench.training.batches import Images, TrainingData, drawn, in_order, steps
+from rstbench.training.family import Batch, FamilySubject, each_ratio
+from rstbench.training.objective import inner_images, learning_rate, numerics, training_loss
 from rstbench.training.seeds import derive_seed, generator
 from rstbench.training.state import Checkpoints, RunState, UnusableState, pack_state, restore_state
 from rstbench.training.subject import Subject
 
 Progress = Callable[[float, float, str], None]
 """(done, total, note): called now and then; done and total in optimiser steps or images."""
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """uint8 images (N, C, H, W) and int64 labels (N,), on the device that trains."""
-
-    images: Tensor
-    labels: Tensor
-    validation_images: Tensor
-    validation_labels: Tensor
 
 
 @dataclass
@@ -47,47 +39,6 @@ class Outcome:
     best_epoch: int
     best_accuracy: float
     history: list[dict[str, float]] = field(default_factory=list)
-
-
-@contextmanager
-def numerics(engine: Engine, device: torch.device) -> Iterator[None]:
-    """Autocast to bfloat16 where the engine asks for it."""
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=engine.precision == "bf16", cache_enabled=False):
-        yield
-
-
-def learning_rate(base: float, schedule: LrSchedule, position: float, epochs: int) -> float:
-    """Learning rate at `position`, in epochs since the start (fractional within an epoch).
-
-    multistep falls at whole epochs, cosine at every step (to zero at the end), after a linear warm-up.
-    """
-    if position < schedule.warmup_epochs:
-        return base * position / schedule.warmup_epochs
-    if schedule.kind == "multistep":
-        return base * schedule.factor ** sum(position >= milestone for milestone in schedule.milestones)
-    if schedule.kind == "cosine":
-        done = (position - schedule.warmup_epochs) / max(epochs - schedule.warmup_epochs, 1e-12)
-        return base * 0.5 * (1.0 + math.cos(math.pi * done))
-    return base
-
-
-def inner_images(
-    forward: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, inner: InnerAttack, noise: torch.Generator
-) -> Tensor:
-    """Adversarial training images (N, C, H, W): the inner maximisation of Eq. 1. `kind="none"` returns `images`."""
-    if inner.kind == "none":
-        return images
-    step_size = inner.with_step_size().step_size
-    return pgd(
-        CallableView(forward),
-        images,
-        labels,
-        threat=Threat("linf", distance(inner.epsilon)),
-        draws=Shared(noise, len(images)),
-        step_size=distance(step_size or "0"),
-        steps=inner.steps if inner.kind == "pgd" else 1,
-        start="zero" if inner.kind == "fgsm" else "uniform",
-    ).images
 
 
 class Run:
@@ -109,15 +60,17 @@ class Run:
     def step(self, images: Tensor, labels: Tensor, lr: float, noise: torch.Generator) -> Tensor:
         """One optimiser step on float images (N, C, H, W) in [0, 1]; returns the mean loss, on the device."""
         subject = self.subject
+        if isinstance(subject, FamilySubject):
+            subject.draw(noise)
         subject.refresh()
         subject.require_gradients(False)
         subject.network.train(self.spec.inner_bn == "train")
-        images = inner_images(self._forward, images, labels, self.spec.inner, noise)
+        adversarial = inner_images(self._forward, images, labels, self.spec.inner, noise, self.spec.objective)
         subject.network.train()
         subject.require_gradients(True)
         self.optimiser.zero_grad(set_to_none=True)
         subject.network.zero_grad(set_to_none=True)
-        loss = cross_entropy(self._forward(images), labels).mean()
+        loss = training_loss(self._forward, images, adversarial, labels, self.spec)
         loss.backward()  # type: ignore[no-untyped-call]
         subject.collect_gradients()
         for group in self.optimiser.param_groups:
@@ -125,7 +78,7 @@ class Run:
         self.optimiser.step()
         return loss.detach()
 
-    def accuracy(self, images: Tensor, labels: Tensor, attack: Validation) -> float:
+    def accuracy(self, images: Images, labels: Tensor, attack: Validation) -> float:
         """Percent of uint8 images (N, C, H, W) predicted right under the validation attack, in evaluation mode."""
         subject, spec = self.subject, self.spec
         subject.refresh()
@@ -135,7 +88,7 @@ class Run:
         epsilon = distance(inner_epsilon if attack.epsilon is None else attack.epsilon)
         noise = generator(self.seed, "validation")
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        for batch, targets in zip(torch.split(images, spec.batch), torch.split(labels, spec.batch), strict=True):
+        for batch, targets in in_order(images, labels, spec.batch):
             floats = as_float(batch)
             if epsilon > 0:
                 floats = pgd(
@@ -172,37 +125,46 @@ class Run:
                 remark = f", started over: {error}"
         loss_sum = torch.tensor(state.loss_sum, dtype=torch.float64, device=self.device)
         last_save = time.monotonic()
-        order = None
-        while state.step < total:
-            epoch, within = divmod(state.step, steps_per_epoch)
-            if order is None or within == 0:
-                order = np.random.Generator(np.random.Philox(derive_seed(self.seed, "order", epoch))).permutation(
-                    len(data.images)
-                )
-            rows = torch.from_numpy(order[within * batch : (within + 1) * batch]).to(self.device)
-            random = generator(self.seed, "step", state.step)
-            images = as_float(augment(data.images[rows], spec.augmentation, random))
-            lr = learning_rate(spec.lr, spec.lr_schedule, state.step / steps_per_epoch, spec.epochs)
-            loss_sum += self.step(images, data.labels[rows], lr, random)
-            state.step += 1
-            epoch_ends = within == steps_per_epoch - 1
-            if epoch_ends or state.step % 50 == 0:
-                self._check_finite(loss_sum, state.step)
-            if epoch_ends:
-                self._end_of_epoch(epoch, float(loss_sum) / steps_per_epoch, data, state)
-                loss_sum.zero_()
-            try:
-                progress(state.step, total, f"epoch {epoch + 1}/{spec.epochs}{remark}")
-                due = epoch_ends or time.monotonic() - last_save > save_every_s
-            except BaseException:
-                # Progress raises where the run is to stop: what was done since the last save is kept.
-                self._save(state, loss_sum, checkpoints)
-                raise
-            if due:
-                self._save(state, loss_sum, checkpoints)
-                last_save = time.monotonic()
+        chosen = steps(self.seed, len(data.images), batch, state.step, total)
+        with contextlib.closing(drawn(data, chosen, spec.augmentation)) as batches:
+            for images, labels, random in batches:
+                epoch, within = divmod(state.step, steps_per_epoch)
+                lr = learning_rate(spec.lr, spec.lr_schedule, state.step / steps_per_epoch, spec.epochs)
+                loss_sum += self.step(images, labels, lr, random)
+                state.step += 1
+                epoch_ends = within == steps_per_epoch - 1
+                if epoch_ends or state.step % 50 == 0:
+                    self._check_finite(loss_sum, state.step)
+                if epoch_ends:
+                    self._end_of_epoch(epoch, float(loss_sum) / steps_per_epoch, data, state)
+                    loss_sum.zero_()
+                try:
+                    progress(state.step, total, f"epoch {epoch + 1}/{spec.epochs}{remark}")
+                    due = epoch_ends or time.monotonic() - last_save > save_every_s
+                except BaseException:
+                    # Progress raises where the run is to stop: what was done since the last save is kept.
+                    self._save(state, loss_sum, checkpoints)
+                    raise
+                if due:
+                    self._save(state, loss_sum, checkpoints)
+                    last_save = time.monotonic()
+        if isinstance(self.subject, FamilySubject):
+            # Gathered once more: of a run that was stopped after its last validation, only the best is left.
+            for _ in each_ratio(self.subject, spec, self._forward, lambda: self._gathering(data)):
+                pass
         self.subject.refresh()
         return Outcome(self.subject.snapshot(), state.best, state.best_epoch, state.best_accuracy, state.history)
+
+    def _gathering(self, data: TrainingData) -> Iterator[Batch]:
+        """Batches from which batch-norm statistics are gathered: always the same `GATHERED` images, or all if fewer."""
+        total = len(data.images)
+        batch = min(self.spec.batch, total)
+        order = np.random.Generator(np.random.Philox(derive_seed(self.seed, "gather"))).permutation(total)
+        chosen = (
+            (order[number * batch : (number + 1) * batch], generator(self.seed, "gather", number))
+            for number in range(max(min(GATHERED, total) // batch, 1))
+        )
+        return drawn(data, chosen, self.spec.augmentation)
 
     def _save(self, state: RunState, loss_sum: Tensor, checkpoints: Checkpoints) -> None:
         state.loss_sum = float(loss_sum)
@@ -220,9 +182,21 @@ class Run:
     def _end_of_epoch(self, epoch: int, loss: float, data: TrainingData, state: RunState) -> None:
         row = {"epoch": float(epoch + 1), "loss": loss}
         if (epoch + 1) % self.spec.validation.every == 0 or epoch + 1 == self.spec.epochs:
-            accuracy = self.accuracy(data.validation_images, data.validation_labels, self.spec.validation)
-            row["validation_accuracy"] = accuracy
+            measured = self._validated(data)
+            row |= measured
+            accuracy = measured["validation_accuracy"]
             # On a tie the later epoch wins: it has seen more.
             if accuracy >= state.best_accuracy:
                 state.best_accuracy, state.best_epoch, state.best = accuracy, epoch + 1, self.subject.snapshot()
         state.history.append(row)
+
+    def _validated(self, data: TrainingData) -> dict[str, float]:
+        """Entries of the history; of a family the mean over its ratios, and each of them."""
+        held_out = data.validation_images, data.validation_labels, self.spec.validation
+        if not isinstance(self.subject, FamilySubject):
+            return {"validation_accuracy": self.accuracy(*held_out)}
+        found = {
+            f"validation_accuracy_{ratio_text(ratio)}": self.accuracy(*held_out)
+            for ratio in each_ratio(self.subject, self.spec, self._forward, lambda: self._gathering(data))
+        }
+        return {"validation_accuracy": sum(found.values()) / len(found), **found}

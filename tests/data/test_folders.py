@@ -5,11 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from torch import Tensor
 
-from rstbench.data import folders
+from rstbench.data import sources
+from rstbench.data.folders import Folder, FolderImages
 from rstbench.data.info import INFO
-from rstbench.data.sources import load
+from rstbench.data.listing import FileNames
+from rstbench.data.sources import facts, fingerprint
+from rstbench.data.streamed import StreamedImages
 from rstbench.errors import DataError
 from rstbench.spec.models import DatasetSpec
 from tests.data.made import paint, zoo
@@ -17,6 +24,16 @@ from tests.data.made import paint, zoo
 
 def spec(image_size: int | None = None) -> DatasetSpec:
     return DatasetSpec(source="folder", name="zoo", image_size=image_size)
+
+
+def load(dataset: DatasetSpec, directory: Path) -> Folder:
+    found = sources.load(dataset, directory)
+    assert isinstance(found, Folder) and found.fingerprint == fingerprint(found)
+    return found
+
+
+def pixels(images: FolderImages) -> Tensor:
+    return StreamedImages(images, np.arange(len(images)), torch.device("cpu"), workers=0)[:]
 
 
 def failure(directory: Path, image_size: int | None = None) -> str:
@@ -31,26 +48,68 @@ def test_two_parts_and_sorted_classes(tmp_path: Path, second: str) -> None:
     (root / "train" / "bee" / "notes.txt").write_text("no image")
     (root / "train" / "bee" / "._0.png").write_text("left by another system")
     (root / "train" / ".cache").mkdir()
-    arrays = load(spec(), tmp_path)
-    assert arrays.train_images.shape == (4, 8, 8, 3) and arrays.notes == ()
-    assert arrays.train_labels.tolist() == arrays.test_labels.tolist() == [0, 0, 1, 1]
-    assert arrays.train_images[:, 0, 0, 0].tolist() == [0, 1, 50, 51]
+    found = load(spec(), tmp_path)
+    images = pixels(found.train_images)
+    assert images.shape == (4, 3, 8, 8) and images.dtype == torch.uint8 and found.notes == ()
+    assert found.train_labels.tolist() == found.test_labels.tolist() == [0, 0, 1, 1]
+    assert images[:, 0, 0, 0].tolist() == pixels(found.test_images)[:, 2, 7, 7].tolist() == [0, 1, 50, 51]
 
 
 def test_class_folders_alone_are_cut(tmp_path: Path) -> None:
     zoo(tmp_path, ("",), each=10)
-    arrays = load(spec(), tmp_path)
-    assert len(arrays.train_labels) == 16 and np.bincount(arrays.test_labels).tolist() == [2, 2]
-    assert arrays.notes == ("zoo: no train and test folders; our own stratified cut, 20% test, seed 2021",)
-    every = np.concatenate([arrays.train_images, arrays.test_images])[:, 0, 0, 0]
-    assert sorted(every) == [*range(10), *range(50, 60)]
+    found = load(spec(), tmp_path)
+    assert len(found.train_labels) == 16 and np.bincount(found.test_labels).tolist() == [2, 2]
+    assert found.notes == ("zoo: no train and test folders; our own stratified cut, 20% test, seed 2021",)
+    every = torch.cat([pixels(found.train_images), pixels(found.test_images)])[:, 0, 0, 0]
+    assert sorted(every.tolist()) == [*range(10), *range(50, 60)]
+
+
+@pytest.mark.parametrize("parts", [("",), ("train", "test")])
+def test_a_folder_around_the_folder_is_seen_through(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    root = zoo(tmp_path, parts, each=5)
+    before = facts(spec(), tmp_path)
+    root.rename(tmp_path / "unpacked")
+    root.mkdir()
+    (root / ".DS_Store").write_text("left by another system")
+    (tmp_path / "unpacked").rename(root / "zoo_8")
+    assert facts(spec(), tmp_path) == before
+
+
+def test_a_single_class_is_none(tmp_path: Path) -> None:
+    for index in range(3):
+        paint(tmp_path / "zoo" / "ant" / f"{index}.png")
+    assert "one class folder only (ant)" in failure(tmp_path)
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1), max_size=6))
+def test_file_names_come_back(names: list[str]) -> None:
+    found = FileNames.of(Path("/root"), names)
+    assert [str(found[row]) for row in range(len(found))] == [str(Path("/root") / name) for name in names]
+    chosen = np.arange(len(names))[::-1]
+    again = found.rows(chosen)
+    assert [again[row] for row in range(len(again))] == [found[row] for row in chosen]
+
+
+def test_the_fingerprint_is_of_content_classes_and_parts(tmp_path: Path) -> None:
+    root = zoo(tmp_path)
+    first = facts(spec(), tmp_path).fingerprint
+    assert facts(spec(4), tmp_path).fingerprint == first  # the size is in the key of the data beside it
+    (root / "train" / "ant" / "0.png").rename(root / "train" / "ant" / "00.png")
+    (root / "train" / "bee").rename(root / "train" / "cow")
+    (root / "test" / "bee").rename(root / "test" / "cow")
+    assert facts(spec(), tmp_path).fingerprint == first
+    (root / "train" / "ant" / "1.png").rename(root / "train" / "cow" / "2.png")
+    other = facts(spec(), tmp_path).fingerprint
+    assert other != first
+    paint(root / "train" / "ant" / "00.png", value=1)
+    assert facts(spec(), tmp_path).fingerprint not in (first, other)
 
 
 def test_grey_images_stay_grey_unless_mixed(tmp_path: Path) -> None:
     root = zoo(tmp_path, mode="L")
-    assert load(spec(), tmp_path).train_images.shape[3] == 1
+    assert pixels(load(spec(), tmp_path).train_images).shape == (4, 1, 8, 8)
     paint(root / "test" / "ant" / "colour.png")
-    assert load(spec(), tmp_path).train_images.shape[3] == 3
+    assert pixels(load(spec(), tmp_path).train_images).shape == (4, 3, 8, 8)
 
 
 def test_resize_and_centre_crop(tmp_path: Path) -> None:
@@ -58,17 +117,16 @@ def test_resize_and_centre_crop(tmp_path: Path) -> None:
     wide = np.zeros((8, 24, 3), dtype=np.uint8)
     wide[:, 8:16] = 200
     Image.fromarray(wide).save(root / "train" / "ant" / "0.png")
-    arrays = load(spec(8), tmp_path)
-    assert (arrays.train_images[0] == 200).all()
-    assert load(spec(4), tmp_path).train_images.shape == (4, 4, 4, 3)
+    assert (pixels(load(spec(8), tmp_path).train_images)[0] == 200).all()
+    assert pixels(load(spec(4), tmp_path).train_images).shape == (4, 3, 4, 4)
 
 
 def test_an_extreme_strip_is_cut_before_it_is_enlarged(tmp_path: Path) -> None:
     root = zoo(tmp_path)
     paint(root / "train" / "ant" / "0.png", 20_000, 2, value=77)
     paint(root / "train" / "ant" / "1.png", 2, 20_000, value=78)
-    arrays = load(spec(32), tmp_path)
-    assert (arrays.train_images[0] == 77).all() and (arrays.train_images[1] == 78).all()
+    images = pixels(load(spec(32), tmp_path).train_images)
+    assert (images[0] == 77).all() and (images[1] == 78).all()
 
 
 def test_unequal_images_need_an_image_size(tmp_path: Path) -> None:
@@ -96,18 +154,27 @@ def test_deep_pixels_are_refused(tmp_path: Path) -> None:
     assert "8 bits a channel" in failure(tmp_path)
 
 
-@pytest.mark.parametrize("limit", [("rstbench.data.folders.MAX_PIXELS", 63), ("PIL.Image.MAX_IMAGE_PIXELS", 31)])
+@pytest.mark.parametrize("limit", [("rstbench.data.pictures.MAX_PIXELS", 63), ("PIL.Image.MAX_IMAGE_PIXELS", 31)])
 def test_pixel_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: tuple[str, int]) -> None:
     zoo(tmp_path)
     monkeypatch.setattr(*limit)
     assert "pixels" in failure(tmp_path) and "ant/0.png" in failure(tmp_path)
 
 
-def test_too_many_images_for_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    zoo(tmp_path)
-    monkeypatch.setattr("rstbench.data.arrays.available_memory", lambda: 1500)
-    monkeypatch.setattr(folders, "_decode", lambda *_: pytest.fail("decoded"))
-    assert "8 images at 8x8x3" in failure(tmp_path) and "image_size" in failure(tmp_path)
+def test_a_truncated_jpeg_is_named(tmp_path: Path) -> None:
+    noise = np.random.Generator(np.random.Philox(key=1)).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = zoo(tmp_path) / "test" / "bee" / "1.jpg"
+    Image.fromarray(noise).save(path)
+    assert facts(spec(8), tmp_path).test_samples == 5
+    path.write_bytes(path.read_bytes()[:-500])
+    assert "bee/1.jpg: not a readable image" in failure(tmp_path, 8)
+
+
+def test_an_image_that_breaks_later_is_named_when_it_is_read(tmp_path: Path) -> None:
+    found = load(spec(), zoo(tmp_path).parent)
+    (tmp_path / "zoo" / "train" / "ant" / "1.png").write_bytes(b"overwritten")
+    with pytest.raises(DataError, match=r"ant/1\.png: not a readable image"):
+        pixels(found.train_images)
 
 
 def test_folders_that_do_not_fit(tmp_path: Path) -> None:
@@ -115,7 +182,10 @@ def test_folders_that_do_not_fit(tmp_path: Path) -> None:
     root.mkdir()
     assert "no class folders" in failure(tmp_path)
     (root / "ant").mkdir()
+    (root / "bee").mkdir()
     assert "ant: holds no images" in failure(tmp_path)
+    (root / "ant").rmdir()
+    (root / "bee").rmdir()
     paint(root / "train" / "ant" / "0.png")
     assert "neither test nor val" in failure(tmp_path)
     (root / "test").mkdir()
@@ -154,5 +224,5 @@ def test_imagenet_resizes_to_eight_sevenths(tmp_path: Path, monkeypatch: pytest.
     framed = np.full((16, 16, 3), 255, dtype=np.uint8)
     framed[1:15, 1:15] = 10
     Image.fromarray(framed).save(tmp_path / "imagenet" / "train" / "ant" / "0.png")
-    arrays = load(DatasetSpec(source="imagenet", image_size=14), tmp_path)
-    assert (arrays.train_images[0] == 10).all()  # 16 pixels: the frame falls to the crop
+    found = load(DatasetSpec(source="imagenet", image_size=14), tmp_path)
+    assert (pixels(found.train_images)[0] == 10).all()  # 16 pixels: the frame falls to the crop

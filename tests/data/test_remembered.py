@@ -22,21 +22,23 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[DatasetSpec]:
 
     def counting(spec: DatasetSpec, data_dir: Path | None = None) -> sources.Arrays:
         calls.append(spec)
-        return load(spec, data_dir)
+        return held(spec, data_dir)
 
-    monkeypatch.setattr(sources, "load", counting)
+    held = sources._in_memory
+    monkeypatch.setattr(sources, "_in_memory", counting)
     return calls
 
 
 def test_facts_are_remembered_until_the_file_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy: Members, toy_spec: DatasetSpec
 ) -> None:
-    calls = counted(monkeypatch)
     np.savez(tmp_path / "toy.npz", **toy, train_lossless=np.arange(12) > 0)
+    content = fingerprint(load(toy_spec, tmp_path))
+    calls = counted(monkeypatch)
     cache = tmp_path / "deep" / "facts.json"
     first = facts(toy_spec, tmp_path, cache)
     assert first == DataFacts(
-        fingerprint(load(toy_spec, tmp_path)), 3, 3, 6, 12, 6, ("arrays, 1 of 18 images restored from JPEG",),
+        content, 3, 3, 6, 12, 6, ("arrays, 1 of 18 images restored from JPEG",),
         (0.5,) * 3, (0.5,) * 3,
     )  # fmt: skip
     assert facts(toy_spec, tmp_path, cache) == first and len(calls) == 1
@@ -90,11 +92,12 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(
     np.savez(tmp_path / "toy.npz", **toy)
 
     def slow(spec: DatasetSpec, data_dir: Path | None = None) -> sources.Arrays:
-        arrays = load(spec, data_dir)
+        arrays = held(spec, data_dir)
         os.utime(tmp_path / "toy.npz", ns=(1, 1))
         return arrays
 
-    monkeypatch.setattr(sources, "load", slow)
+    held = sources._in_memory
+    monkeypatch.setattr(sources, "_in_memory", slow)
     facts(toy_spec, tmp_path, tmp_path / "facts.json")
     assert not (tmp_path / "facts.json").exists()
 

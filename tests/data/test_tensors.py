@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rstbench.data.tensors import as_float, augment, to_device
-from rstbench.spec.models import Augmentation
+from rstbench.spec.training import Augmentation
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -18,7 +18,7 @@ from rstbench.evaluation.judge import check_images, within
 from rstbench.spec.attacks import CraftedSpec, PgdSpec
 from rstbench.spec.battery import named_attack
 from rstbench.spec.budgets import written_out
-from rstbench.spec.models import Engine
+from rstbench.spec.training import Engine
 from rstbench.training import generator
 from tests.attacks.networks import images, small_net
 

@@ -13,7 +13,7 @@ from rstbench.tickets.checkpoint import checkpoint_bytes
 from tests.attacks.networks import images
 from tests.foreign.models import MEAN, STD, loaded, randomised, saved
 from tests.networks.specs import spec as model_spec
-from tests.tickets.tickets import forged, ticket
+from tests.tickets.tickets import KEY, forged, pruned, rtt, store_of, ticket, trained
 
 TINY = {"width": 0.0625}
 FAMILY = "preact_resnet10"
@@ -65,6 +65,36 @@ def test_a_checkpoint(tmp_path: Path) -> None:
     got = loaded(tmp_path, source="rstbench", name=FAMILY, file="c.safetensors", **TINY)
     assert torch.equal(got.module(images(4, side=32)), source.eval()(images(4, side=32)))
     assert got.notes == ("checkpoint of rstbench",)
+
+
+def test_a_pruned_network(tmp_path: Path) -> None:
+    source = pruned(CIFAR, ratio=0.2)
+    (tmp_path / "p.safetensors").write_bytes(source.to_bytes())
+    got = loaded(tmp_path, source="rstbench", name=FAMILY, file="p.safetensors", **TINY)
+    assert torch.equal(got.module(images(4, side=32)), source.network()(images(4, side=32)))
+    assert got.notes[0] == "pruned network at 20 % of rstbench"
+    with pytest.raises(ModelError, match=r"the pruned network's width is 0.0625; 0.125 is asked for"):
+        loaded(tmp_path, source="rstbench", name=FAMILY, file="p.safetensors", width=0.125)
+
+
+def test_a_ticket_of_trained_weights_finds_them_beside_it(tmp_path: Path) -> None:
+    model = model_spec(FAMILY, **TINY, mean=MEAN, std=STD, bn_affine=True)
+    state = trained(model)
+    source = rtt(model, state=state)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "t.safetensors").write_bytes(source.to_bytes())
+    asked = {"source": "rstbench", "name": FAMILY, "file": "sub/t.safetensors", **TINY}
+    with pytest.raises(ModelError) as caught:
+        loaded(tmp_path, **asked)
+    beside = f"{KEY}-last.safetensors"
+    assert f"copy last.safetensors of value {KEY}" in str(caught.value) and str(caught.value).endswith(beside)
+    (tmp_path / "sub" / beside).write_bytes(checkpoint_bytes(model, state))
+    got = loaded(tmp_path, **asked)
+    assert torch.equal(got.module(images(4, side=32)), source.network(store_of(state))(images(4, side=32)))
+    assert got.notes == ("ticket at 50 % of rstbench",)
+    (tmp_path / "sub" / beside).write_bytes(checkpoint_bytes(model, trained(model, seed=2)))
+    with pytest.raises(TicketError, match=r"are not those it was drawn from \(SHA-256 differs\)"):
+        loaded(tmp_path, **asked)
 
 
 def test_a_ticket_for_something_else_is_refused_with_both_values(tmp_path: Path) -> None:

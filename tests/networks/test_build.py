@@ -8,8 +8,10 @@ from torch.nn import functional
 from rstbench.errors import SpecError
 from rstbench.networks import build
 from rstbench.networks.init import initialise
+from rstbench.networks.layers import last_batch_norm
 from rstbench.networks.spec import scaled
 from rstbench.spec.models import FAMILIES
+from rstbench.tickets.mask import maskable
 from tests.networks.specs import digits, spec
 
 OURS = tuple(family for family in FAMILIES if not family.startswith("resnet"))
@@ -107,20 +109,28 @@ def test_the_classifier_is_a_convolution_that_equals_a_linear_layer() -> None:
     torch.testing.assert_close(classifier(features), expected)
 
 
-def test_torchvision_networks_compute_what_torchvision_computes() -> None:
-    from torchvision.models import resnet18
+@pytest.mark.parametrize("family", IMAGENET)
+def test_torchvision_networks_compute_what_torchvision_computes(family: str) -> None:
+    import torchvision
 
-    ours = build(spec("resnet18", classes=1000, mean=(0,) * 3, std=(1,) * 3, bn_affine=True, classifier_bias=True))
-    theirs = resnet18()
+    ours = build(spec(family, classes=1000, mean=(0,) * 3, std=(1,) * 3, bn_affine=True, classifier_bias=True))
+    theirs = torchvision.models.get_model(family)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
     ours.load_state_dict(theirs.state_dict())
     images = torch.rand(2, 3, 64, 64)
     assert torch.equal(ours.eval()(images), theirs.eval()(images))
 
 
 @pytest.mark.parametrize("family", IMAGENET)
-def test_torchvision_networks_have_one_width(family: str) -> None:
-    with pytest.raises(SpecError, match=rf"{family} .*one width.*0\.5"):
-        build(spec(family, width=0.5))
+def test_narrow_torchvision_networks_have_a_quarter_of_every_channel(family: str) -> None:
+    narrow, full = (build(spec(family, width=width)) for width in (0.25, 1.0))
+    shapes = {name: tuple(value.shape) for name, value in narrow.named_parameters()}
+    assert shapes.keys() == dict(full.named_parameters()).keys()
+    for name, value in full.named_parameters():
+        inputs = value.shape[1] if name == "conv1.weight" else value.shape[1] // 4
+        outputs = value.shape[0] if name == "fc.weight" else value.shape[0] // 4
+        assert shapes[name] == (outputs, inputs, *value.shape[2:])
+    assert narrow(torch.rand(2, 3, 32, 32)).shape == (2, 10)
 
 
 def test_width_scales_every_channel_count() -> None:
@@ -174,3 +184,36 @@ def test_building_draws_no_random_number_and_starts_in_a_defined_state() -> None
             elif name.endswith("running_var"):
                 assert (buffer == 1).all()
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("family", "last"),
+    [
+        ("preact_resnet18", "bn"),
+        ("wide_resnet10", "bn"),
+        ("cifar_resnet18", "stages.3.1.bn2"),
+        ("resnet18", "layer4.1.bn2"),
+        ("resnet50", "layer4.2.bn3"),
+    ],
+)
+def test_the_last_batch_norm_alone_may_be_affine(family: str, last: str) -> None:
+    width = 1.0 if family in IMAGENET else 0.125
+    network = build(spec(family, width=width, last_bn_affine=True))
+    assert last_batch_norm(network) == last
+    affine = {name for name, layer in network.named_modules() if getattr(layer, "affine", False)}
+    assert affine == {last}
+    # Nothing but a pooling lies between it and the classifier, whose features it scales.
+    classifier = list(maskable(network).values())[-1]
+    assert network.get_submodule(last).num_features == classifier.shape[1]
+    everywhere = build(spec(family, width=width, bn_affine=True))
+    assert last_batch_norm(everywhere) == last
+    plain = build(spec(family, width=width))
+    with pytest.raises(SpecError, match="no scale and shift"):
+        last_batch_norm(plain)
+    extra = {f"{last}.weight", f"{last}.bias"}
+    assert dict(network.named_parameters()).keys() - dict(plain.named_parameters()).keys() == extra
+
+
+def test_a_model_without_the_last_batch_norm_is_written_as_it_always_was() -> None:
+    assert "last_bn_affine" not in spec("preact_resnet18").written()
+    assert spec("preact_resnet18", last_bn_affine=True).written()["last_bn_affine"] is True

@@ -12,6 +12,7 @@ import pyarrow.parquet
 
 from rstbench.data.remembered import DataFacts
 from rstbench.plan import Node, Plan, plan
+from rstbench.report.parts import NETWORKS
 from rstbench.spec.load import load_suite
 from rstbench.store import Store
 
@@ -99,6 +100,11 @@ def by_key(node: Node) -> dict[str, np.ndarray]:
     return samples(np.resize(words, N) % 5 < 3)
 
 
+def distances(node: Node) -> np.ndarray:
+    """Feature distances that differ between nodes and are the same in every run."""
+    return np.linspace(0.1, 0.2, N) + node.key.encode()[0] / 1000
+
+
 def fill(
     plan: Plan,
     store: Store,
@@ -113,8 +119,17 @@ def fill(
         files = {}
         if node.kind == "data":
             record["notes"] = list(notes)
-        elif node.kind in ("train", "search"):
+        elif node.kind in NETWORKS:
             record["outcome"] = {"best_epoch": 5, "best_validation_accuracy": 41.5, "history": []}
+        elif node.kind == "measure":
+            record["value"] = 11_689_512 / 1e6
+            if node.spec["measure"]["kind"] == "feature_distance":
+                images = distances(node)
+                record["value"] = float(images.mean())
+                files["samples.parquet"] = parquet({"index": np.arange(N) * 3, "value": images})
+            elif node.spec["measure"]["kind"] == "bytes":
+                record["value"] = 1_234_567
+            record |= facts(node)
         else:
             found = columns(node)
             if found is None:

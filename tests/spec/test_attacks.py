@@ -125,7 +125,7 @@ def test_budgets(
     [
         ("fgsm", {}, 2), ("pgd", {"steps": 10, "restarts": 3}, 60), ("apgd", {"steps": 10, "restarts": 2}, 44),
         ("cw_l2", {"iterations": 50, "binary_search_steps": 2}, 200), ("cw_inf", {"steps": 30}, 60),
-        ("square", {"queries": 70}, 70), ("bandits", {"queries": 70}, 70),
+        ("square", {"queries": 70}, 35), ("bandits", {"queries": 70}, 35),
         ("autoattack", {"version": "rand", "steps": 9, "eot_queries": 2}, 80),
     ],
 )  # fmt: skip
@@ -134,7 +134,7 @@ def test_passes(kind: str, fields: dict[str, Any], expected: float) -> None:
 
 
 def test_costs_of_autoattack_and_arc_grow_with_their_settings() -> None:
-    assert passes(of("autoattack")) > passes(of("autoattack", steps=50)) > passes(of("autoattack", steps=1)) > 5000
+    assert passes(of("autoattack")) > passes(of("autoattack", steps=50)) > passes(of("autoattack", steps=1)) > 2500
     assert passes(of("arc", steps=4)) == 2 * passes(of("arc", steps=2)) > 0
 
 

@@ -11,7 +11,7 @@ import pytest
 from rstbench.errors import SpecError
 from rstbench.spec import PROFILES, Fault, find_faults, load_suite
 from rstbench.spec.attacks import PgdSpec
-from rstbench.spec.models import DenseSpec, R2sSpec, TicketDefenseSpec
+from rstbench.spec.defenses import DenseSpec, R2sSpec, TicketSpec
 
 SAMPLE = Path(__file__).parent / "data" / "table3.yaml"
 TEXT = SAMPLE.read_text(encoding="utf-8")
@@ -76,7 +76,7 @@ def test_overlays_merge_mappings_and_replace_the_rest() -> None:
 def test_a_defense_of_another_kind_replaces_as_a_whole() -> None:
     suite = load_suite(SAMPLE, "smoke")
     assert isinstance(suite.paper.defenses["dense_at"], DenseSpec)
-    assert suite.run.defenses["dense_at"] == TicketDefenseSpec(kind="ticket", search="rst", ratio=1.0)
+    assert suite.run.defenses["dense_at"] == TicketSpec(kind="ticket", search="rst", ratio=1.0)
 
 
 UNITS = "bare numbers are refused"
@@ -100,12 +100,12 @@ BROKEN = [
     ("search: rst, ratio: 0.05", "search: rts, ratio: 0.05", "defenses.rst.search", "not defined in `searches`", "rst"),
     (
         "{kind: ticket, search",
-        "{kind: tickets, search",
+        "{kind: tickett, search",
         "defenses.rst.kind",
-        "allowed: dense, ticket, r2s or model",
+        "allowed: dense, ticket, tickets, r2s, lottery, switch, ensemble or model",
         "ticket",
     ),
-    ("kind: r2s\n", "kind: autoattack\n", "defenses.r2s.kind", "allowed: dense, ticket, r2s or model", None),
+    ("kind: r2s\n", "kind: autoattack\n", "defenses.r2s.kind", "allowed: dense, ticket, tickets, r2s, lottery, switch, ensemble or model", None),
     ("ratio: 0.05", "ratio: 0", "defenses.rst.ratio", "greater than 0 and at most 1", None),
     ("ratio: 0.05", "ratio: 1.5", "defenses.rst.ratio", "greater than 0 and at most 1", None),
     ("ratio: 0.05", "ratio: '0.05'", "defenses.rst.ratio", "must be a number", None),

@@ -40,3 +40,10 @@ def test_structured_patterns_keep_whole_units() -> None:
     assert by_element.kept == pytest.approx(by_element.parameters / 2, rel=0.01)
     assert by_channel.kept == pytest.approx(by_channel.parameters / 2, rel=0.1)
     assert count(network).kept == by_element.parameters
+
+
+def test_the_power_law_moves_parameters_between_layers_and_keeps_their_number() -> None:
+    network = build(ModelSpec(family="preact_resnet10", width=0.25, classes=10, mean=(0.5,) * 3, std=(0.5,) * 3))
+    uniform, power = count(network, 0.05), count(network, 0.05, layer_power=0.1)
+    assert abs(power.kept - uniform.kept) < len(list(network.modules()))
+    assert power.maskable == uniform.maskable

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rstbench.networks import build
 from rstbench.networks.init import initialise
 from rstbench.spec.models import PATTERNS
+from rstbench.spec.training import SearchSpec
 from rstbench.tickets import mask as masks
 from rstbench.tickets.mask import expand, kept_units, maskable, ranked, score_gradient, select, unit_shape
 from rstbench.tickets.search import Scores
@@ -178,7 +179,7 @@ def test_torchvisions_resnet50_is_masked_without_knowing_it() -> None:
     initialise(network, "signed_kaiming_constant", 0)
     weights = maskable(network)
     assert len(weights) == 54 and set(weights) == {name for name, _ in network.named_parameters()}
-    search = Scores(network, 0.2, "kernel", "abs_score", seed=0)
+    search = Scores(network, 0.2, "kernel", SearchSpec(), seed=0)
     search.refresh()
     for weight in weights.values():
         kernels = weight.shape[0] * weight.shape[1]
@@ -206,7 +207,7 @@ def test_maskable_finds_layers_in_any_module_and_a_bare_layer() -> None:
 
 def test_layers_that_no_forward_pass_reaches_get_no_gradient() -> None:
     network = nn.ModuleDict({"used": nn.Linear(4, 3, bias=False), "idle": nn.Linear(4, 3, bias=False)})
-    search = Scores(network, 0.5, "element", "abs_score", seed=0)
+    search = Scores(network, 0.5, "element", SearchSpec(), seed=0)
     search.refresh()
     search.require_gradients(True)
     network["used"](torch.ones(1, 4)).sum().backward()

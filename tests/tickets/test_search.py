@@ -8,12 +8,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from rstbench.errors import SpecError
 from rstbench.networks import build
 from rstbench.networks.init import fans, initialise, kaiming_uniform_scores
-from rstbench.spec.models import PATTERNS, InnerAttack, SearchSpec
+from rstbench.spec.models import PATTERNS
+from rstbench.spec.training import InnerAttack, SearchSpec
 from rstbench.tickets.mask import maskable, unit_shape
+from rstbench.tickets.ratios import kept_by_layer
 from rstbench.tickets.search import Scores
-from rstbench.training import Run, generator
+from rstbench.training import Run, generator, inner_images
 from tests.networks.specs import digits, spec
 
 CPU = torch.device("cpu")
@@ -115,7 +118,7 @@ def test_so_it_has_for_every_pattern_and_rank(pattern: str, rank: str) -> None:
 
 
 def _compare(model: Any, settings: SearchSpec, pattern: str, ratio: float, ties: bool = False) -> None:
-    subject = Scores(network_of(model), ratio, pattern, settings.rank, seed=7)
+    subject = Scores(network_of(model), ratio, pattern, settings, seed=7)
     run = Run(subject, settings, seed=7, device=CPU)
     plain = PlainSearch(network_of(model), ratio, pattern, settings, seed=7)
     if ties:  # of many scores at the threshold, both must keep the same
@@ -143,7 +146,7 @@ def _compare(model: Any, settings: SearchSpec, pattern: str, ratio: float, ties:
 def test_inner_steps_leave_running_statistics_alone_only_in_eval_mode() -> None:
     counted = {}
     for mode in ("train", "eval"):
-        subject = Scores(network_of(digits("preact_resnet10", width=0.0625)), 0.5, "element", "abs_score", seed=0)
+        subject = Scores(network_of(digits("preact_resnet10", width=0.0625)), 0.5, "element", SearchSpec(), seed=0)
         settings = SearchSpec(inner=InnerAttack(steps=3), inner_bn=mode)
         run = Run(subject, settings, seed=0, device=CPU)
         run.step(torch.rand(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64), LR, generator(0))
@@ -154,7 +157,7 @@ def test_inner_steps_leave_running_statistics_alone_only_in_eval_mode() -> None:
 def test_theta_stays_and_only_scores_move() -> None:
     network = network_of(digits("preact_resnet10", width=0.0625, bn_affine=True, classifier_bias=True))
     theta = {name: value.detach().clone() for name, value in network.named_parameters()}
-    subject = Scores(network, 0.5, "row", "abs_score", seed=0)
+    subject = Scores(network, 0.5, "row", SearchSpec(), seed=0)
     run = Run(subject, SearchSpec(inner=InnerAttack(kind="none")), seed=0, device=CPU)
     for number in range(2):
         run.step(torch.rand(4, 1, 8, 8), torch.arange(4), LR, generator(number))
@@ -169,7 +172,7 @@ def test_theta_stays_and_only_scores_move() -> None:
 
 
 def test_a_snapshot_is_a_copy_of_masks_and_buffers() -> None:
-    subject = Scores(network_of(digits("preact_resnet10", width=0.0625)), 0.5, "element", "abs_score", seed=0)
+    subject = Scores(network_of(digits("preact_resnet10", width=0.0625)), 0.5, "element", SearchSpec(), seed=0)
     subject.refresh()
     taken = subject.snapshot()
     copy = {name: value.clone() for name, value in taken.items()}
@@ -189,10 +192,62 @@ def test_channels_last_keeps_the_same_mask_and_close_scores() -> None:
         memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
         network.to(memory_format=memory_format)
         settings = SearchSpec(inner=InnerAttack(kind="none"), engine={"layout": layout})
-        subject = Scores(network, 0.5, "element", "abs_score", seed=0)
+        subject = Scores(network, 0.5, "element", SearchSpec(), seed=0)
         run = Run(subject, settings, seed=0, device=CPU)
         images = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
         run.step(images, torch.arange(8), LR, generator(0))
         scores.append(subject.variables)
     for name, value in scores[0].items():
         torch.testing.assert_close(value, scores[1][name], rtol=1e-4, atol=1e-4)
+
+
+def test_scores_start_smaller_by_their_scale() -> None:
+    model = digits("preact_resnet10", width=0.0625)
+    plain = Scores(network_of(model), 0.5, "element", SearchSpec(), seed=0).variables
+    small = Scores(network_of(model), 0.5, "element", SearchSpec(score_scale=0.25), seed=0).variables
+    assert all(torch.equal(small[name], 0.25 * value) for name, value in plain.items())
+
+
+def test_a_power_law_gives_each_layer_its_share() -> None:
+    settings = SearchSpec(layer_power=0.1)
+    subject = Scores(network_of(digits("preact_resnet10", width=0.125)), 0.05, "element", settings, seed=0)
+    shares = {name: float(mask.float().mean()) for name, mask in subject.masks().items()}
+    kept = kept_by_layer(maskable(subject.network), 0.05, "element", 0.1)
+    assert {name: int(mask.sum()) for name, mask in subject.masks().items()} == kept
+    assert shares["stem.weight"] == 1.0 and min(shares.values()) < 0.05
+
+
+def test_the_last_batch_norm_is_trained_beside_the_scores() -> None:
+    model = digits("preact_resnet10", width=0.0625, last_bn_affine=True)
+    settings = SearchSpec(last_bn_affine=True, inner=InnerAttack(kind="fgsm_rs"))
+    subject = Scores(network_of(model), 0.5, "element", settings, seed=7)
+    run = Run(subject, settings, seed=7, device=CPU)
+    reference = network_of(model)  # the same masks, with scale and shift trained by plain SGD
+    with torch.no_grad():
+        for name, mask in subject.masks().items():
+            maskable(reference)[name].mul_(mask)
+    norm = reference.get_submodule("bn")
+    optimiser = torch.optim.SGD(
+        norm.parameters(), lr=LR, momentum=settings.momentum, weight_decay=settings.weight_decay
+    )
+    images, labels = torch.rand(8, 1, 8, 8), torch.arange(8)
+    reference.train()
+    adversarial = inner_images(reference, images, labels, settings.inner, generator(7))
+    optimiser.zero_grad()
+    functional.cross_entropy(reference(adversarial), labels).backward()
+    optimiser.step()
+    run.step(images, labels, LR, generator(7))
+    for name in ("weight", "bias"):
+        mine = subject.network.get_parameter(f"bn.{name}")
+        torch.testing.assert_close(mine, norm.get_parameter(name))
+        assert not torch.equal(mine, torch.full_like(mine, float(name == "weight")))
+    taken = {name: value for name, value in subject.snapshot().items() if name.startswith("parameter/")}
+    assert taken.keys() == {"parameter/bn.weight", "parameter/bn.bias"}
+    assert all(torch.equal(value, subject.network.get_parameter(name[10:])) for name, value in taken.items())
+
+
+def test_a_network_without_affine_last_norm_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"last batch norm \(bn\) has no scale and shift.*last_bn_affine"):
+        Scores(network_of(digits("preact_resnet10", width=0.0625)), 0.5, "element", SearchSpec(last_bn_affine=True), 0)
+    with pytest.raises(SpecError, match="Sequential does not say which batch norm is its last"):
+        Scores(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)), 0.5, "element", SearchSpec(last_bn_affine=True), 0)

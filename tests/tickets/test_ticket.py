@@ -29,7 +29,7 @@ SMALL = ticket().to_bytes()
 
 def equal(one: Ticket, other: Ticket) -> bool:
     def facts(of: Ticket) -> list[Any]:
-        return [of.model, of.init, of.seed, of.remaining_ratio, of.pattern, of.theta_digest, of.provenance]
+        return [of.model, of.weights, of.remaining_ratio, of.pattern, of.theta_digest, of.provenance]
 
     def tensors(of: Ticket) -> dict[str, Tensor]:
         return {f"mask/{name}": mask for name, mask in of.masks.items()} | dict(of.buffers)
@@ -199,7 +199,7 @@ def test_weights_that_cannot_be_regenerated(change: dict[str, Any]) -> None:
     ],
 )  # fmt: skip
 def test_recipes_that_are_none(change: dict[str, Any]) -> None:
-    with pytest.raises(TicketError, match=r"not a ticket of ours: its header's 'weights\."):
+    with pytest.raises(TicketError, match=r"not a ticket of ours: its header's 'weights[.']"):
         read_ticket(forged(SMALL, lambda header: header["weights"].update(change)))
 
 

@@ -8,7 +8,7 @@ import torch
 
 from rstbench.networks import build
 from rstbench.networks.init import initialise
-from rstbench.spec.models import SearchSpec
+from rstbench.spec.training import SearchSpec
 from rstbench.tickets.search import Scores
 from rstbench.training import Outcome, Run, Subject, TrainingData, Weights
 from tests.networks.specs import digits
@@ -42,7 +42,7 @@ def settings(**changes: Any) -> SearchSpec:
 def subject(kind: str = "scores", seed: int = 0) -> Subject:
     network = build(digits("preact_resnet10", width=0.0625, classes=3))
     initialise(network, "signed_kaiming_constant", seed)
-    return Weights(network) if kind == "weights" else Scores(network, 0.5, "element", "abs_score", seed)
+    return Weights(network) if kind == "weights" else Scores(network, 0.5, "element", SearchSpec(), seed)
 
 
 class Memory:

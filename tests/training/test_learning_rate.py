@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from rstbench.spec.models import LrSchedule
+from rstbench.spec.training import LrSchedule
 from rstbench.training import learning_rate
 
 

@@ -14,7 +14,8 @@ from rstbench.data.tensors import as_float, to_device
 from rstbench.errors import DivergenceError
 from rstbench.networks import build
 from rstbench.networks.init import initialise
-from rstbench.spec.models import DatasetSpec, InnerAttack, TrainingSpec, Validation
+from rstbench.spec.models import DatasetSpec
+from rstbench.spec.training import InnerAttack, SearchSpec, TrainingSpec, Validation
 from rstbench.tickets.search import Scores
 from rstbench.training import Run, TrainingData, Weights, derive_seed, generator, inner_images
 from tests.networks.specs import digits
@@ -230,7 +231,7 @@ def test_a_short_run_on_the_digits_is_well_above_chance(kind: str) -> None:
     )  # fmt: skip
     network = build(digits("preact_resnet10", width=0.125, classes=arrays.classes))
     initialise(network, "signed_kaiming_constant", 0)
-    mine = Weights(network) if kind == "weights" else Scores(network, 0.5, "element", "abs_score", 0)
+    mine = Weights(network) if kind == "weights" else Scores(network, 0.5, "element", SearchSpec(), 0)
     spec = TrainingSpec(
         epochs=4, batch=64, lr=0.1, lr_schedule={"kind": "cosine"}, augmentation={"padding": 1, "flip": False},
         inner={"kind": "fgsm_rs", "epsilon": "4/255"}, validation={"every": 4},

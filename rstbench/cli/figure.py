@@ -1,0 +1,47 @@
+"""The command that draws a figure from the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rstbench.cli.shared import (
+    DataOption,
+    OutOption,
+    PluginOption,
+    Profile,
+    ProfileOption,
+    SeedOption,
+    StoreOption,
+    console,
+    register,
+    request,
+)
+
+
+def figure(
+    which: Annotated[
+        str,
+        typer.Argument(
+            metavar="FIGURE", help="Number of the paper's figure, or a suite file with a `figure`.", show_default=False
+        ),
+    ],
+    profile: ProfileOption = Profile.paper,
+    store: StoreOption = None,
+    suites: Annotated[Path, typer.Option("--suites", metavar="DIR", help="Where the figures' suites lie.")] = Path(
+        "suites"
+    ),
+    out: OutOption = None,
+    data_dir: DataOption = None,
+    seed: SeedOption = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Draw what there is; panels say what they lack.")] = False,
+    plugin: PluginOption = None,
+) -> None:
+    """Draw a figure from stored results: PNG, SVG, and its points as CSV."""
+    from rstbench.session_figures import draw
+
+    register(plugin)
+    asked = request([], profile, store, data_dir, seed, None)
+    raise typer.Exit(draw(which, suites, asked, out, partial, console()))

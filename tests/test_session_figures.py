@@ -1,0 +1,91 @@
+"""The command `figure`, from its number to its files."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from rstbench.cli import app
+from rstbench.errors import SpecError, StoreError
+from rstbench.session import Request, plans_of
+from rstbench.session_figures import command, draw, suite_of
+from rstbench.store import Store
+from tests.report.figures.small_figure import FIGURE
+from tests.report.planned import fill
+from tests.suites import changed, written
+
+DIGITS = changed(
+    FIGURE,
+    ("cifar10: {source: cifar10}", "cifar10: {source: digits}"),
+    ("cifar100: {source: cifar100}", "cifar100: {source: digits20}"),
+)
+
+
+def request_of(folder: Path, profile: str = "desk") -> Request:
+    return Request([], profile, folder / "store")
+
+
+def filled(folder: Path, path: Path, profile: str = "desk") -> None:
+    store = Store(folder / "store")
+    (plan,) = plans_of(Request([path], profile, folder / "store"), store, create=True)
+    fill(plan, store)
+
+
+def test_a_figure_by_its_number(tmp_path: Path) -> None:
+    path = written(tmp_path, DIGITS, "figure3_pictured.yaml")
+    filled(tmp_path, path)
+    console = Console(file=io.StringIO(), width=200)
+    assert draw("3", tmp_path, request_of(tmp_path), tmp_path / "out", False, console) == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"figure.png", "figure.svg", "points.csv"}
+    assert isinstance(console.file, io.StringIO) and str(tmp_path / "out" / "figure.png") in console.file.getvalue()
+
+
+def test_an_empty_store_names_the_command(tmp_path: Path) -> None:
+    path = written(tmp_path, DIGITS, "figure3_pictured.yaml")
+    with pytest.raises(StoreError) as raised:
+        draw("3", tmp_path, request_of(tmp_path), tmp_path / "out", False, Console(quiet=True))
+    assert str(raised.value).endswith(f"rstbench run {path} --profile desk --store {tmp_path / 'store'}")
+
+
+def test_another_profile_of_the_same_store(tmp_path: Path) -> None:
+    path = written(
+        tmp_path, changed(DIGITS, ("  desk:\n", "  desk:\n    searches: {rst: {epochs: 2}}\n")), "figure3_x.yaml"
+    )
+    filled(tmp_path, path, "desk")
+    with pytest.raises(StoreError, match=r"profile paper: 18 of the figure's 18 cells .*\n(.*\n)*.*--profile paper"):
+        draw("3", tmp_path, request_of(tmp_path, "paper"), tmp_path / "out", False, Console(quiet=True))
+
+
+def test_which_suite(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="there are no suites of figures"):
+        suite_of("3", tmp_path)
+    path = written(tmp_path, DIGITS, "figure3_pictured.yaml")
+    assert suite_of("3", tmp_path) == suite_of("03", tmp_path) == suite_of(str(path), Path("elsewhere")) == path
+    with pytest.raises(SpecError, match=r"no suite figure4_\*\.yaml in .*; it has figures 3;"):
+        suite_of("4", tmp_path)
+    with pytest.raises(SpecError, match="the paper has figures 1 to 14"):
+        suite_of("15", tmp_path)
+    written(tmp_path, DIGITS, "figure4_wrong.yaml")
+    with pytest.raises(SpecError, match=r"its name says figure 4, its `figure\.paper` says 3"):
+        suite_of("4", tmp_path)
+    written(tmp_path, DIGITS, "figure3_again.yaml")
+    with pytest.raises(SpecError, match="2 suites are of figure 3"):
+        suite_of("3", tmp_path)
+    plain = written(tmp_path, name="plain.yaml")
+    with pytest.raises(SpecError, match="this suite has no `figure`"):
+        suite_of(str(plain), tmp_path)
+
+
+def test_the_command_that_computes(tmp_path: Path) -> None:
+    asked = Request([], "desk", Path("a store"), Path("data"), (0, 3))
+    words = "rstbench run suites/figure3_x.yaml --profile desk --store 'a store' --data-dir data --seed 0 --seed 3"
+    assert command(Path("suites/figure3_x.yaml"), asked) == words
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["figure", "15", "--suites", str(tmp_path)])
+    assert result.exit_code != 0 and isinstance(result.exception, SpecError)
