@@ -89,7 +89,10 @@ def as_json(plans: Sequence[Plan], nodes: Mapping[str, Node], store: Store) -> s
                 {
                     "name": plan.suite.run.name,
                     "profile": plan.suite.profile,
-                    "cells": [{**cell.columns, **cell.run, "predictions": cell.predictions} for cell in plan.cells],
+                    "cells": [
+                        {**cell.columns, **cell.run, "predictions": cell.predictions, "values": cell.values}
+                        for cell in plan.cells
+                    ],
                 }
                 for plan in plans
             ],

@@ -48,10 +48,10 @@ Models = Mapping[str, Mapping[str, Any]]
 CUT = {"validation_fraction", "validation_seed"}
 """Fields of a data set's spec that concern only what trains on it."""
 
-PART_BYTES = 2**29
+PART_BYTES = 2**30
 """Images of a craft or predict node, as float32: where they would take more, they are attacked and judged in parts.
 
-Packing and unpacking them takes three times as much beside them, so a node stays below 2 GB plus its network.
+Packing and unpacking takes up to twice as much beside them, so a node stays below 3 GB plus its network.
 """
 
 

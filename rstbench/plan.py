@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from rstbench.errors import SpecError
@@ -107,7 +107,18 @@ def plan(suite: Suite, facts: Facts, only: Mapping[str, str] | None = None, mode
     if not cells:
         conditions = ", ".join(f"{column}={value}" for column, value in wanted.items())
         raise SpecError(f"suite {suite.run.name}: no cell of the table has {conditions}")
-    return Plan(suite, nodes.by_key, tuple(cells.values()))
+    return Plan(suite, _needed(nodes.by_key, cells.values()), tuple(cells.values()))
+
+
+def _needed(nodes: Mapping[str, Node], cells: Collection[PlannedCell]) -> dict[str, Node]:
+    """The nodes that cells are read from, and all behind them. A count of parameters needs none of its networks."""
+    wanted = {key for cell in cells for grid in (*cell.predictions, *cell.held_out) for row in grid for key in row}
+    wanted |= {key for cell in cells for key in cell.values}
+    # Inputs stand before what is made of them.
+    for key in reversed(list(nodes)):
+        if key in wanted:
+            wanted |= set(nodes[key].inputs.values())
+    return {key: node for key, node in nodes.items() if key in wanted}
 
 
 def _probabilities(defense: DefenseSpec) -> tuple[float, ...] | None:

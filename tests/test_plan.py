@@ -532,3 +532,10 @@ def test_planning_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout.split()) == (0, ["False", "False"]), done.stderr
+
+
+def test_a_count_of_parameters_plans_no_network() -> None:
+    """Nothing is trained for it; where a network is measured too, it is planned for that."""
+    made = planned(Path(__file__).parents[1] / "suites" / "sizes.yaml")
+    assert {node.kind for node in made.nodes.values()} == {"measure"}
+    assert {key for cell in made.cells for key in cell.values} == set(made.nodes)

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from rstbench.cli import app
 from rstbench.errors import SpecError, StoreError
-from rstbench.session import Request, plans_of
+from rstbench.execute.local import Settings
+from rstbench.session import Request, plans_of, run
 from rstbench.session_figures import command, draw, suite_of
 from rstbench.store import Store
 from tests.report.figures.small_figure import FIGURE
@@ -42,6 +43,22 @@ def test_a_figure_by_its_number(tmp_path: Path) -> None:
     assert draw("3", tmp_path, request_of(tmp_path), tmp_path / "out", False, console) == 0
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"figure.png", "figure.svg", "points.csv"}
     assert isinstance(console.file, io.StringIO) and str(tmp_path / "out" / "figure.png") in console.file.getvalue()
+
+
+def test_a_run_draws_the_figure_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = written(tmp_path, DIGITS, "figure3_pictured.yaml")
+    filled(tmp_path, path)
+    console = Console(file=io.StringIO(), width=200)
+    settings = Settings(data_dir=None, device="cpu", workers=1)
+    asked = Request([path], "desk", tmp_path / "store")
+    assert run(asked, settings, tmp_path / "whole", console) == 0
+    assert {"figure.png", "figure.svg", "points.csv", "table.csv"} <= {p.name for p in (tmp_path / "whole").iterdir()}
+    part = Request([path], "desk", tmp_path / "store", only={"attack": "none"})
+    assert run(part, settings, tmp_path / "part", console) == 0
+    assert not (tmp_path / "part" / "figure.png").exists()
+    assert isinstance(console.file, io.StringIO)
+    assert "no figure: suite pictured, profile desk, panel '(a) lines': none of its cells" in console.file.getvalue()
 
 
 def test_an_empty_store_names_the_command(tmp_path: Path) -> None:

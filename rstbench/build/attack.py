@@ -35,7 +35,7 @@ def build_craft(node: Node, bench: Bench, progress: Progress) -> Built:
     """Adversarial images of one attack: `IMAGES` and `SAMPLES`."""
     attack: CraftedSpec = _CRAFTED.validate_json(canonical_json(node.spec["attack"]))
     data = bench.arrays(node.inputs["data"])
-    rows, clean, labels = attacked_images(node.spec, data, attack.samples)
+    rows, clean, labels = attacked_images(node.spec, data, attack.samples, bench.device)
     target = Target(_networks(node, bench, "member"), data.classes, bench.device, node.spec.get("probabilities"))
     seed = derive_seed("craft", node.spec["seed"], *(["held_out"] if "held_out" in node.spec else []))
     crafted = craft(target, clean, labels, rows.tolist(), attack, seed, progress, SavedState(bench.store, node.key))
@@ -55,7 +55,8 @@ def build_predict(node: Node, bench: Bench, progress: Progress) -> Built:
     source = bench.store.value(node.inputs["images"])
     images: Images
     if source.record["kind"] == "data":
-        rows, images, labels_tensor = attacked_images(node.spec, bench.arrays(source.key), node.spec["samples"])
+        data = bench.arrays(source.key)
+        rows, images, labels_tensor = attacked_images(node.spec, data, node.spec["samples"], bench.device)
         labels = labels_tensor.numpy()
     else:
         images = unpack_images(source.read(IMAGES), str(source.directory / IMAGES))
@@ -63,7 +64,8 @@ def build_predict(node: Node, bench: Bench, progress: Progress) -> Built:
         rows, labels = samples["index"], samples["label"]
         if "within" in node.spec:
             spec = source.record["spec"]
-            _, clean, _ = attacked_images(spec, bench.arrays(node.inputs["data"]), spec["attack"]["samples"])
+            data = bench.arrays(node.inputs["data"])
+            _, clean, _ = attacked_images(spec, data, spec["attack"]["samples"], bench.device)
             images = within(images, clean, Threat(**node.spec["within"]))
     if "target" in node.inputs:
         network = bench.network(node.inputs["target"], node.spec["checkpoint"])

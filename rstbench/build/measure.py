@@ -134,7 +134,7 @@ def _mask_overlap(node: Node, bench: Bench) -> dict[str, Any]:
 
 
 def _feature_distance(node: Node, measure: FeatureDistanceSpec, bench: Bench, progress: Progress) -> Built:
-    rows, clean, _ = attacked_images(node.spec, bench.arrays(node.inputs["data"]), measure.samples)
+    rows, clean, _ = attacked_images(node.spec, bench.arrays(node.inputs["data"]), measure.samples, bench.device)
     members = _members(node)
     seed = derive_seed("measure", node.spec["seed"])
     found, batches = [], []

@@ -37,15 +37,15 @@ class StreamedImages:
     """Some images of a folder: uint8 (N, C, H, W), of which no more are in memory than are asked for.
 
     rows: which of the folder's images, int64 (N,). device: where they are delivered. workers: processes that read them,
-    0: this one; default: one beside a CPU, which computes for longer than it decodes, else one for each core, 16 at
-    most. Reading raises `DataError`, naming the file, for one that cannot be read, and `RunError` if a process dies.
+    0: this one; default: `readers` of the device. Reading raises `DataError`, naming the file, for one that cannot be
+    read, and `RunError` if a process dies.
     """
 
     def __init__(
         self, images: FolderImages, rows: NDArray[np.int64], device: torch.device, workers: int | None = None
     ) -> None:
         self._images, self._rows, self.device = images, rows, device
-        self._workers = _default_workers(device) if workers is None else workers
+        self._workers = readers(device) if workers is None else workers
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -175,7 +175,10 @@ def _together(found: list[Tensor] | str) -> Tensor | str:
     return found if isinstance(found, str) else torch.stack(found) if found else torch.zeros(0)
 
 
-def _default_workers(device: torch.device) -> int:
+def readers(device: torch.device) -> int:
+    """How many processes read images for a device: one for a CPU, which computes for longer than it decodes; for
+    others one for each core, 16 at most.
+    """
     if device.type == "cpu":
         return 1
     return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

@@ -64,16 +64,20 @@ def unpack_images(data: bytes, where: str) -> Tensor:
         size = 4 * math.prod(shape)
         if min(shape) < 0 or size > _MAX_IMAGES_BYTES:
             raise ValueError(f"images of shape {shape}")
-        parts: list[np.ndarray[Any, Any]] = []
-        for i in range(len(blocks)):
-            parts.append(_unpacked(blocks[i].numpy(), size))
-            blocks[i] = tensors[_block(i)] = torch.zeros(0)  # memory for the next one
-            size -= parts[-1].nbytes
-        if size:
+        images = _unpacked(blocks[0].numpy(), size)
+        if len(blocks) > 1:
+            whole, filled = np.empty(size // 4, dtype=np.float32), 0
+            for i in range(len(blocks)):
+                part = _unpacked(blocks[i].numpy(), size - 4 * filled) if i else images
+                blocks[i] = tensors[_block(i)] = torch.zeros(0)  # its memory is for the next one
+                whole[filled : filled + len(part)] = part
+                filled += len(part)
+            images = whole[:filled]
+        if images.nbytes != size:
             raise ValueError("the number of bytes is not that of the shape")
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, ValueError, OSError, MemoryError) as error:
         raise StoreError(f"{where}: not adversarial images of ours, or damaged ({error})") from error
-    return torch.from_numpy((parts[0] if len(parts) == 1 else np.concatenate(parts)).reshape(shape))
+    return torch.from_numpy(images.reshape(shape))
 
 
 def _unpacked(packed: np.ndarray[Any, Any], most: int) -> np.ndarray[Any, Any]:

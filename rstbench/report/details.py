@@ -1,4 +1,4 @@
-"""Beside the table: one row a cell and seed (times, distances, epochs), and the transfer matrices, long."""
+"""Beside the table: one row a cell and seed, with times, distances and epochs."""
 
 from __future__ import annotations
 
@@ -30,12 +30,6 @@ those of a deterministic ensemble one by one; checkpoint too, where they differ 
 of the measure. Seconds: wall time of the nodes behind the row; nodes that rows share count in each of them.
 data_fingerprint: SHA-256 of the images and labels behind the row, then of other data that its networks were trained on
 before.
-"""
-
-TRANSFER = (*KEY, "source", "member", "accuracy", "n", "seeds")
-"""The columns of transfer.csv. accuracy: of `member` on images made against `source`, percent, mean over seeds.
-
-Sources of an adversary that chooses among attacks are all sources of these attacks, and the clean images.
 """
 
 _SHORT = 12
@@ -70,30 +64,6 @@ def details(plan: Plan, store: Store, results: Sequence[CellResult] | None = Non
                 }
             )
     return pd.DataFrame(rows, columns=list(DETAILS), dtype=str)
-
-
-def transfer(plan: Plan, store: Store, results: Sequence[CellResult] | None = None) -> Any:
-    """A `pandas.DataFrame` with the columns `TRANSFER`, all text: cells of several members that were run."""
-    import pandas as pd
-
-    rows = []
-    for result in results if results is not None else measure_plan(plan, store):
-        cell, measured = result.cell, result.measurement
-        if measured is None or len(cell.members) == 1:
-            continue
-        fixed = {"n": str(measured.n), "seeds": " ".join(map(str, cell.seeds))}
-        rows += [
-            {
-                **key_columns(cell),
-                "source": source,
-                "member": member,
-                "accuracy": percent(measured.matrix[s, m]),
-                **fixed,
-            }
-            for s, source in enumerate(cell.sources)
-            for m, member in enumerate(cell.members)
-        ]
-    return pd.DataFrame(rows, columns=list(TRANSFER), dtype=str)
 
 
 def _short(keys: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 from typing import Any
 
 from rstbench.plan import Plan
@@ -51,6 +52,10 @@ def markdown(
         parts.append("## Flags")
         parts.append("\n".join(f"- {_name(flag)}: {meaning}" for flag, meaning in flags))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+_PAIRS = 6
+"""Ordered pairs of three members: fewer have no rank correlation to speak of."""
 
 
 def escape(text: str) -> str:
@@ -113,6 +118,17 @@ def _chosen(plan: Plan, details: Any) -> list[str]:
     return ["## Chosen sources and mixtures", "\n".join(lines)] if lines else []
 
 
+def _overlap(group: Any) -> str:
+    """How transfer goes with the overlap of masks, where that was measured of three members or more."""
+    pairs = group[(group["source"] != group["member"]) & (group["overlap"] != "")]
+    if len(pairs) < _PAIRS:
+        return ""
+    shared, accuracy = pairs["overlap"].astype(float), pairs["accuracy"].astype(float)
+    rank = shared.rank().corr(accuracy.rank())  # Spearman's
+    said = f" Overlap of masks between {shared.min():.3f} and {shared.max():.3f}"
+    return f"{said}; rank correlation with the transferred accuracies {rank:.2f}." if not isnan(rank) else f"{said}."
+
+
 def _matrices(plan: Plan, matrices: Any) -> list[str]:
     # One row for each source only where the sources are networks: tables of all attacks' sources help nobody.
     shown = {
@@ -136,7 +152,7 @@ def _matrices(plan: Plan, matrices: Any) -> list[str]:
             other = [float(value[s, m]) for s in sources for m in members if s != m]
             parts.append(
                 f"Mean on the diagonal (attacked itself) {sum(own) / len(own):.2f}, "
-                f"off it (transferred) {sum(other) / len(other):.2f}."
+                f"off it (transferred) {sum(other) / len(other):.2f}." + _overlap(group)
             )
     if not parts:
         return []

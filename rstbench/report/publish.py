@@ -9,12 +9,13 @@ from typing import Any
 from rstbench.errors import StoreError
 from rstbench.plan import Plan
 from rstbench.report.battery import battery
-from rstbench.report.details import details, transfer
+from rstbench.report.details import details
 from rstbench.report.files import write, write_text
 from rstbench.report.markdown import markdown
 from rstbench.report.measure import measure_plan
 from rstbench.report.samples import Samples
 from rstbench.report.table import Counts, count, tidy
+from rstbench.report.transfer import transfer
 from rstbench.store import Store
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,16 @@ from rstbench.store import Store
 
 @dataclass(frozen=True)
 class SeedQuantity:
-    """A measure under one seed: its value in the metric's unit, and of each image, (N,), where images are measured."""
+    """A measure under one seed: its value in the metric's unit, and of each image, (N,), where images are measured.
+
+    pairs: of an overlap, that of members i and j, both ways.
+    """
 
     kind: str
     seed: int
     value: float
     images: NDArray[np.float64] | None = None
+    pairs: Mapping[tuple[int, int], float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,11 @@ class Quantity:
     interval: Interval | None
     n: int | None
     seeds: tuple[SeedQuantity, ...]
+
+    @property
+    def pairs(self) -> dict[tuple[int, int], float]:
+        """Of an overlap, that of members i and j, both ways, mean over seeds."""
+        return {pair: float(np.mean([seed.pairs[pair] for seed in self.seeds])) for pair in self.seeds[0].pairs}
 
     def text(self, number: float) -> str:
         """A number of this kind as table.csv has it."""
@@ -64,7 +73,8 @@ def read_quantity(cell: PlannedCell, position: int, nodes: Mapping[str, Node], s
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise StoreError(f"value {key[:12]}: it is a measure, and its record holds no number as `value`")
     if SAMPLES not in record["files"]:
-        return SeedQuantity(kind, cell.seeds[position], float(value))
+        pairs = {pair: float(shared) for i, j, shared in record.get("pairs", ()) for pair in ((i, j), (j, i))}
+        return SeedQuantity(kind, cell.seeds[position], float(value), pairs=pairs)
     columns = read_columns(store, key, ("index", "value"))
     images = None if columns is None else columns["value"].astype(np.float64)
     if images is None or len(images) == 0 or not bool(np.isfinite(images).all()):

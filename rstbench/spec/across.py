@@ -131,6 +131,27 @@ def _increasing(root: Node, path: wording.Path) -> Iterator[Complaint]:
         yield Complaint(path, wording.show(values), "milestones must increase")
 
 
+def _measured(root: Node, path: wording.Path, measure: str, defense: str) -> Iterator[Complaint]:
+    """Faults of a measure that is not defined for such a defense."""
+    asked = _text(_mapping(root.get("measures", measure)).get("kind"))
+    kind = _text(_mapping(root.get("defenses", defense)).get("kind"))
+    members = [str(name) for name in _list(root, ("defenses", defense, "members"))]
+    of = {name: _text(_mapping(root.get("defenses", name)).get("kind")) for name in members}
+    dense = [name for name, its in of.items() if its in ("dense", "model")]
+    message = ""
+    if asked == "mask_overlap" and kind in ("dense", "ticket", "tickets", "lottery", "model", "ensemble"):
+        message = f"overlap is between the masks of a switching defense's members, and '{defense}' is none"
+    elif asked == "mask_overlap" and kind == "switch" and dense:
+        message = f"overlap is between masks, and member '{dense[0]}' ({of[dense[0]]}) has none"
+    elif asked == "parameters" and kind in ("r2s", "switch", "ensemble"):
+        message = f"how many parameters '{defense}' ({kind}) keeps depends on how far its masks overlap"
+        message += "; measure bytes, or the parameters of a single member"
+    elif asked == "feature_distance" and kind in ("r2s", "switch", "ensemble"):
+        message = f"feature maps are of one network, and '{defense}' is {kind}; name one of its members"
+    if message:
+        yield Complaint(path, wording.show(measure), message)
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     """What makes a row of the table unique: two cells with equal rows could not be told apart."""
@@ -175,17 +196,8 @@ def _cells(root: Node) -> Iterator[Complaint]:
         ):
             message = f"'{source}' is a deterministic ensemble, whose adversary differentiates its own average"
             yield Complaint((*path, "attack"), wording.show(attack), message + "; use an attack with view ensemble")
-        measured = _text(_mapping(root.get("measures", _text(cell.get("measure")))).get("kind"))
-        if measured == "mask_overlap" and kind in ("dense", "ticket", "tickets", "lottery", "model", "ensemble"):
-            message = f"overlap is between the masks of a switching defense's members, and '{defense}' is none"
-            yield Complaint((*path, "measure"), wording.show(_text(cell.get("measure"))), message)
-        if measured == "parameters" and kind in ("r2s", "switch", "ensemble"):
-            message = f"how many parameters '{defense}' ({kind}) keeps depends on how far its masks overlap"
-            message += "; measure bytes, or the parameters of a single member"
-            yield Complaint((*path, "measure"), wording.show(_text(cell.get("measure"))), message)
-        if measured == "feature_distance" and kind in ("r2s", "switch", "ensemble"):
-            message = f"feature maps are of one network, and '{defense}' is {kind}; name one of its members"
-            yield Complaint((*path, "measure"), wording.show(_text(cell.get("measure"))), message)
+        if "measure" in cell:
+            yield from _measured(root, (*path, "measure"), _text(cell.get("measure")), defense)
         if not fields or not defended:
             continue
         repeated: set[int] = set()

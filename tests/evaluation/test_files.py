@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pyarrow import parquet
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from rstbench.errors import StoreError
-from rstbench.evaluation.files import pack_images, pack_samples, unpack_images, unpack_samples
+from rstbench.evaluation.files import concatenated_samples, pack_images, pack_samples, unpack_images, unpack_samples
 from tests.attacks.networks import images
 
 
@@ -141,3 +141,36 @@ def test_samples() -> None:
 def test_samples_that_are_none(data: bytes) -> None:
     with pytest.raises(StoreError, match=r"^here: not per-sample results"):
         unpack_samples(data, "here")
+
+
+def test_many_images_are_packed_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = images(11)
+    whole = pack_images(inputs)
+    monkeypatch.setattr("rstbench.evaluation.files._BLOCK_BYTES", 3 * inputs[0].nbytes + 5)
+    blocks = pack_images(inputs)
+    assert set(load(blocks)) == {"planes", "planes_1", "planes_2", "planes_3", "shape"} and set(load(whole)) < set(
+        load(blocks)
+    )
+    assert torch.equal(unpack_images(blocks, "here"), inputs)
+    for spoil in (
+        lambda t: t.pop("planes_2"),
+        lambda t: t.pop("planes_3"),
+        lambda t: t.update(planes_4=t["planes"].clone()),
+    ):
+        tensors = load(blocks)
+        spoil(tensors)
+        with pytest.raises(StoreError, match="here: not adversarial images of ours, or damaged"):
+            unpack_images(save(tensors), "here")
+
+
+def test_rows_of_several_files() -> None:
+    first = {"index": np.arange(3), "label": np.array([1, 0, 1]), "l2": np.array([0.5, 1.0, 2.0])}
+    second = {"index": np.arange(3, 5), "label": np.array([0, 0]), "l2": np.array([4.0, 0.25])}
+    whole = concatenated_samples([(pack_samples(first), "a"), (pack_samples(second), "b")])
+    expected = {name: np.concatenate([first[name], second[name]]) for name in first}
+    assert whole == pack_samples(expected)
+    less = pack_samples({name: column for name, column in second.items() if name != "l2"})
+    with pytest.raises(StoreError, match=r"^b: has columns index, label; the first part has index, label, l2"):
+        concatenated_samples([(pack_samples(first), "a"), (less, "b")])
+    with pytest.raises(StoreError, match=r"^b: not per-sample results"):
+        concatenated_samples([(pack_samples(first), "a"), (b"damaged", "b")])

@@ -84,3 +84,38 @@ def test_a_derived_attack_that_chooses_from_itself_is_one_fault(tmp_path: Path) 
     text = changed(SUITE, ("    - MORE\n", ""), ("over: [other]", "over: [point16]"))
     (fault,) = find_faults(written(tmp_path, text))
     assert fault.key == "attacks.point16.over[0]"
+
+
+MEASURED = changed(
+    SUITE,
+    ("attacks:\n", "  ticket: {kind: ticket, search: rst, ratio: 0.1}\n"
+                   "  mixed: {kind: switch, members: [ticket, dense_at]}\n"
+                   "  twins: {kind: switch, members: [ticket, twin]}\n"
+                   "  twin: {kind: ticket, search: rst, ratio: 0.1, seed_offset: 1}\n"
+                   "  mean: {kind: ensemble, of: twins}\n"
+                   "attacks:\n"),
+    ("table:\n", "measures:\n  params: {kind: parameters}\n  size: {kind: bytes}\n  overlap: {kind: mask_overlap}\n"
+                 "  distance: {kind: feature_distance}\ntable:\n"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "cell, message",
+    [
+        ("{defense: r2s, measure: params}", "how far its masks overlap; measure bytes"),
+        ("{defense: mean, measure: params}", "how far its masks overlap; measure bytes"),
+        ("{defense: ticket, measure: overlap}", "'ticket' is none"),
+        ("{defense: mean, measure: overlap}", "'mean' is none"),
+        ("{defense: mixed, measure: overlap}", "member 'dense_at' (dense) has none"),
+        ("{defense: twins, measure: distance}", "name one of its members"),
+        ("{defense: twins, measure: overlap}", ""),
+        ("{defense: r2s, measure: overlap}", ""),
+        ("{defense: mixed, measure: size}", ""),
+        ("{defense: dense_at, measure: distance}", ""),
+        ("{defense: ticket, measure: params}", ""),
+    ],
+)
+def test_measures_that_a_defense_has(tmp_path: Path, cell: str, message: str) -> None:
+    found = find_faults(written(tmp_path, changed(MEASURED, ("- MORE", f"- {cell}"))))
+    assert [fault.key for fault in found] == (["table.cells[5].measure"] if message else [])
+    assert all(message in fault.message for fault in found)

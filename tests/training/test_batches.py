@@ -77,7 +77,7 @@ def test_augmented_batches(folder: Folder, augmentation: Augmentation) -> None:
         first = list(drawn(source, steps(3, 40, 12, 0, 6), augmentation))
         later = list(drawn(source, steps(3, 40, 12, 4, 6), augmentation))
         assert len(first) == 6 and first[0][0].shape == (12, 1, 8, 8) and first[0][0].dtype == torch.float32
-        assert all(0 <= float(batch.min()) and float(batch.max()) <= 1 for batch, _, _ in first)
+        assert all(float(batch.min()) >= 0 and float(batch.max()) <= 1 for batch, _, _ in first)
         assert torch.equal(first[4][0], later[0][0]) and torch.equal(first[4][1], later[0][1])
         draws = [torch.rand(3, generator=random) for _, _, random in (first[4], later[0])]
         assert torch.equal(*draws), "what the step draws next does not depend on where the run began"

@@ -108,6 +108,9 @@ def _outcome(rows: Rows, statement: Statement, picks: Sequence[Pick], suites: Se
         n=n,
         groups=groups if len(seeds) == 1 else (),
         width=widest,
+        flags=tuple(
+            sorted({flag for suite, pick in zip(suites, picks, strict=True) for flag in rows.flags(suite, pick)})
+        ),
         substitutes=tuple(sorted({flag for cell in cells if cell is not None for flag in _substitutes(cell, seeds)})),
     )
 

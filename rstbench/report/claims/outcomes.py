@@ -25,7 +25,8 @@ class Outcome:
     by_seed: the quantity under each seed. n: images behind one seed, 0 where none are counted. groups: of a single
     seed, one array (N,) for each set of images, whose means add up to the quantity; terms that share their images are
     added up image by image, which is what pairs them. width: the widest that one image can move a group's term.
-    substitutes: flags of what ran in place of the paper's own setting.
+    substitutes: flags of what ran in place of the paper's own setting. flags: reliability flags (`spec.flags`) that its
+    cells have recorded, which change no number.
     """
 
     statement: Statement
@@ -35,6 +36,7 @@ class Outcome:
     groups: tuple[NDArray[np.float64], ...] = field(repr=False, default=())
     width: float = 0.0
     substitutes: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
 
     @property
     def value(self) -> float:
@@ -44,18 +46,18 @@ class Outcome:
     @property
     def kind(self) -> Kind:
         """What the interval covers: new seeds, other test images, or nothing (a count)."""
+        if not self.n and len(set(self.by_seed)) == 1:
+            return "exact"
         if len(self.by_seed) > 1:
             return "t over seeds"
-        if not self.groups:
-            return "exact"
         return "paired bootstrap" if len(self.groups) == 1 else "bootstrap"
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """Two-sided interval of the quantity at `level`."""
-        if self.kind == "t over seeds":
-            return t_interval(self.by_seed, level)
         if self.kind == "exact":
             return self.value, self.value
+        if self.kind == "t over seeds":
+            return t_interval(self.by_seed, level)
         if not any(np.ptp(np.round(group, 9)) for group in self.groups):
             # No image differs from another. The share of those that would is bounded by the exact binomial.
             half = sum(self.width * (1 - ((1 - level) / 2) ** (1 / len(group))) for group in self.groups)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from rstbench.plan import Plan, PlannedCell
 from rstbench.report.claims.language import Pick
-from rstbench.report.measure import SeedMeasurement, measure_seed
+from rstbench.report.measure import Records, SeedMeasurement, keys_behind, measure_seed
 from rstbench.report.predictions import read_columns
 from rstbench.report.quantity import read_quantity
+from rstbench.spec.flags import RELIABILITY
 from rstbench.store import Store
 
 NAMES = (
@@ -86,6 +87,7 @@ class Rows:
             for suite in self.suites
             if suite.plan is not None
         }
+        self._records = {suite.path: Records(suite.plan, store) for suite in self.suites if suite.plan is not None}
         self._seeds: dict[tuple[Path, tuple[object, ...], int], SeedMeasurement | None] = {}
 
     def among(self, patterns: Iterable[str]) -> list[Planned]:
@@ -120,6 +122,15 @@ class Rows:
                 scores = 100 * np.asarray(_part(cell, measured, pick.part), dtype=np.float64)
                 found[seed] = Scores(measured.index, scores, 100.0)
         return found
+
+    def flags(self, suite: Planned, pick: Pick) -> set[str]:
+        """Reliability flags that the nodes behind the pick have recorded."""
+        cell, records = self.cell(suite, pick), self._records.get(suite.path)
+        if cell is None or records is None:
+            return set()
+        keys = [key for position in range(len(cell.seeds)) for key in keys_behind(cell, position)]
+        recorded = {str(flag) for key in records.nodes(keys) for flag in records.record(key).get("flags", ())}
+        return recorded & set(RELIABILITY)
 
     def _quantity(self, suite: Planned, cell: PlannedCell, position: int) -> Scores | None:
         read = None if suite.plan is None else read_quantity(cell, position, suite.plan.nodes, self._store)

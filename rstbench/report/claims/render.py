@@ -40,7 +40,7 @@ def _margins() -> str:
     return (
         f"A number of the text is met within {rules.MARGIN:g} points; comparable: at most {rules.COMPARABLE:g} worse; "
         f"notably: by more than {rules.NOTABLE:g}; decent: {100 * rules.DECENT:g} % of the dense network's accuracy. "
-        "Intervals: 95 %, narrower claims about many rows corrected by Bonferroni."
+        "Intervals: 95 %; decisions about several rows are corrected by Bonferroni."
     )
 
 
@@ -78,6 +78,8 @@ def _reading_lines(finding: Finding, reading: Reading) -> Iterator[str]:
         yield f"            and {more} more"
     if reading is finding.readings[0] or reading.reasons != finding.readings[0].reasons:
         yield from (f"setting     {reason}" for reason in reading.reasons)
+    if flags := words.flags(reading):
+        yield f"flagged     {flags}"
 
 
 def _remarks(finding: Finding) -> list[str]:
@@ -112,6 +114,8 @@ def _ours(finding: Finding) -> Iterator[str]:
             yield f"{named}{tally + ': ' if tally else ''}{numbers} ({words.evidence(reading)})"
             if reading is finding.readings[0] or reading.reasons != finding.readings[0].reasons:
                 yield from reading.reasons
+            if flags := words.flags(reading):
+                yield f"flagged: {flags}"
     yield from _remarks(finding)
     yield from (f"`{command}`" for command in finding.commands)
 
@@ -193,4 +197,5 @@ def _outcome(outcome: Outcome, side: str) -> dict[str, Any]:
         "n": outcome.n or None,
         "side": side,
         "substitutes": list(outcome.substitutes),
+        "flags": list(outcome.flags),
     }

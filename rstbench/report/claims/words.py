@@ -9,6 +9,7 @@ from rstbench.report.claims.judge import Finding, Reading
 from rstbench.report.claims.language import Claim, Statement
 from rstbench.report.claims.outcomes import Outcome
 from rstbench.report.claims.rules import needed, refutation_level, support_level
+from rstbench.spec.flags import RELIABILITY
 
 _ORDER = {"against": 0, "open": 1, "for": 2}
 
@@ -60,6 +61,12 @@ def evidence(reading: Reading) -> str:
     return f"{images}seeds {' or '.join(seeds)}, {' or '.join(kinds)}"
 
 
+def flags(reading: Reading) -> str:
+    """Reliability flags behind a reading, in the order of columns."""
+    found = {flag for one in reading.outcomes for flag in one.flags}
+    return ", ".join(flag for flag in RELIABILITY if flag in found)
+
+
 def tally(reading: Reading, claim: Claim) -> str:
     """How many statements lie on which side, where there are several."""
     count = reading.statements
@@ -80,8 +87,12 @@ def side(outcome: Outcome, reading: Reading, claim: Claim) -> str:
 
 
 def telling(reading: Reading, claim: Claim, most: int) -> tuple[Sequence[Outcome], int]:
-    """The outcomes that tell most, at most so many: those against first, then the open ones; and how many are left."""
-    ordered = sorted(reading.outcomes, key=lambda one: (_ORDER[side(one, reading, claim)], distance(one)))
+    """The outcomes that tell most, at most so many, and how many are left.
+
+    Those against the claim first, then the open ones; of a claim that needs only one, those for it first.
+    """
+    sign = -1 if claim.need == "any" else 1
+    ordered = sorted(reading.outcomes, key=lambda one: (sign * _ORDER[side(one, reading, claim)], sign * distance(one)))
     return ordered[:most], max(0, len(ordered) - most)
 
 

@@ -29,7 +29,8 @@ def draw_lines(axes: Any, shown: Shown) -> None:
     axes.set_xlabel("remaining ratio, %", fontsize=SMALL)
     axes.set_ylabel(value_label(line.metric for line in shown.lines), fontsize=SMALL)
     axes.set_xlim(0, 100)
-    axes.locator_params(axis="y", nbins=7, steps=[1, 2, 5, 10])
+    # An inset takes half of the height, and half of the ticks with it.
+    axes.locator_params(axis="y", nbins=7 if shown.panel.inset is None else 13, steps=[1, 2, 5, 10])
     low, high = _range(shown)
     dressed(axes, shown)
     if shown.panel.inset is None:

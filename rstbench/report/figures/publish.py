@@ -112,6 +112,8 @@ def _note(plan: Plan, panels: Sequence[Shown], missing: Sequence[PlannedCell]) -
     flags = {flag.removeprefix("substitute:") for point in points for flag in point.cell.substitutes}
     if flags:
         text += f" Profile {plan.suite.profile} substitutes: {', '.join(sorted(flags))}."
+    if any(panel.panel.kind == "lines" and len(panel.lines) > 1 for panel in panels):
+        text += " Points of one ratio stand side by side."
     if missing:
         text += f" {len(missing)} of the figure's cells are not run."
     note = plan.suite.run.figure.note if plan.suite.run.figure is not None else ""

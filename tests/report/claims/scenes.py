@@ -92,11 +92,11 @@ def by_row(planned: Planned, **columns: str) -> PlannedCell:
     return cell
 
 
-def fill(store: Store, planned: Planned, rate: Rate, n: int = N, first: int = 0) -> Store:
+def fill(store: Store, planned: Planned, rate: Rate, n: int = N, first: int = 0, flags: tuple[str, ...] = ()) -> Store:
     """Give every row its accuracy: of n images (numbered from `first`), the first ones are right.
 
     So better rows are right wherever worse ones are, which is what pairing by image makes use of. The diagonal of a
-    switch is 20 points lower.
+    switch is 20 points lower. flags: of every prediction.
     """
     store.prepare()
     for cell in plan_of(planned).cells:
@@ -107,7 +107,7 @@ def fill(store: Store, planned: Planned, rate: Rate, n: int = N, first: int = 0)
             for i, row in enumerate(cell.predictions[position] if cell.predictions else ()):
                 for j, key in enumerate(row):
                     lower = 20.0 if len(row) > 1 and len(cell.sources) > 1 and i == j else 0.0
-                    _write(store, key, "predict", images(wanted - lower, n, first))
+                    _write(store, key, "predict", images(wanted - lower, n, first), flags=list(flags))
             if cell.values:
                 distance = cell.columns["metric"] == "feature_distance"
                 files = {"index": np.arange(first, first + n), "value": np.full(n, wanted)} if distance else None

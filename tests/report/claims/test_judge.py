@@ -7,8 +7,10 @@ import pytest
 
 from rstbench.plan import PlannedCell
 from rstbench.report.claims.catalogue import CLAIMS
+from rstbench.report.claims.judge import Where
 from rstbench.report.claims.language import Statement, above, below, equals, less, share, value
 from rstbench.report.claims.readings import Planned
+from rstbench.report.claims.render import render
 from rstbench.report.claims.vocabulary import counted
 from rstbench.store import Store
 from tests.report.claims.scenes import C10, DENSE, RN18, SUITE, claim, fill, found, row, suite
@@ -58,6 +60,14 @@ def test_supported(tmp_path: Path, store: Store) -> None:
     assert reading.reasons == () and finding.commands == () and finding.remarks == ()
     assert outcome.by_seed == (10.0, 10.25, 10.5)
     assert (outcome.seeds, outcome.n, outcome.kind) == ((0, 1, 2), 400, "t over seeds")
+
+
+def test_reliability_flags_are_carried_along(tmp_path: Path, store: Store) -> None:
+    here = suite(tmp_path)
+    fill(store, here, rates(rst=60.0, dense_at=50.0), flags=("zero_gradients", "batch:halved_to_8"))
+    finding = found(BETTER, store, here)
+    assert finding.readings[0].outcomes[0].flags == ("zero_gradients",)
+    assert "  flagged     zero_gradients\n" in render([finding], Where("paper", "store", "suites"))
 
 
 def test_refuted(tmp_path: Path, store: Store) -> None:

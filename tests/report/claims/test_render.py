@@ -61,6 +61,14 @@ def test_text(findings: tuple[Finding, ...]) -> None:
     assert f"A number of the text is met within {rules.MARGIN:g} points" in text
 
 
+def test_what_is_for_a_claim_of_existence_comes_first(findings: tuple[Finding, ...]) -> None:
+    every = findings[1]
+    (reading,) = every.readings
+    labels = [one.statement.label for one in words.telling(reading, replace(every.claim, need="any"), 2)[0]]
+    assert labels == ["at 0.05", "at 0.20"]
+    assert words.telling(reading, every.claim, 2)[1] == 1
+
+
 def test_markdown(findings: tuple[Finding, ...]) -> None:
     page = render(findings, WHERE, "markdown")
     rows = [line for line in page.splitlines() if line.startswith("| ")]
