@@ -51,7 +51,7 @@ CUT = {"validation_fraction", "validation_seed"}
 PART_BYTES = 2**30
 """Images of a craft or predict node, as float32: where they would take more, they are attacked and judged in parts.
 
-Packing and unpacking takes up to twice as much beside them, so a node stays below 3 GB plus its network.
+Packing and unpacking takes up to twice as much beside them, so a node takes about 3 GB beside its network.
 """
 
 

@@ -41,7 +41,7 @@ class PlannedCell:
 
     score: how an image's score follows from its predictions (`report.scores`): "mean" over sources and members, or the
     kind of a derived attack, whose sources are those of all attacks that it chooses from, and the clean images.
-    tries: of any_of. held_out: as predictions, on the images that a game's mixture is fitted on.
+    tries: of any_of. held_out: as predictions, on the images that a game's mixture is fitted on. commits: of a game.
     """
 
     columns: Mapping[str, str]
@@ -60,6 +60,7 @@ class PlannedCell:
     attack_kind: str = ""
     values: tuple[str, ...] = ()
     defense: str = ""
+    commits: str = ""
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,7 @@ def _cell(suite: Suite, nodes: Nodes, place: Place, columns: Mapping[str, str]) 
         held_out=tuple(held_out),
         attack_kind=attack.kind,
         defense=cell.defense,
+        commits=attack.commits if isinstance(attack, GameSpec) else "",
     )
 
 

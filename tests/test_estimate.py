@@ -23,7 +23,7 @@ def test_each_node_is_counted_once(tmp_path: Path) -> None:
     for node in done:
         store.write(node.key, {}, {})
     rows = {row.kind: row for row in costs([one, other], store)}
-    assert tuple(rows) == KINDS
+    assert list(rows) == [kind for kind in KINDS if kind in {node.kind for node in nodes.values()}]
     assert sum(row.nodes for row in rows.values()) == len(nodes)
     assert sum(row.shared for row in rows.values()) == len(one.nodes.keys() & other.nodes.keys())
     assert {kind: row.stored for kind, row in rows.items()} == {

@@ -233,7 +233,7 @@ def test_counting_parameters_trains_nothing(tmp_path: Path) -> None:
         ((("training: at, start: reinitialised}", "training: no, start: reinitialised}"),), "defined in `trainings`"),
         ((("of: switch}", "of: rst}"),), "is a defense of kind ticket; `of` takes r2s or switch"),
         ((("members: [rst, other_search, dense_at]", "members: [rst, rst]"),), "stands twice"),
-        ((("members: [rst, other_search, dense_at]", "members: [rst, r2s]"),), "`members` takes dense, ticket or lottery"),
+        ((("members: [rst, other_search,", "members: [rst, r2s,"),), "`members` takes dense, ticket or lottery"),
         ((("weights: dense_at}", "weights: rst}"),), "kind ticket; `weights` takes dense"),
         ((("over: [cifar10, twenty]", "over: [cifar10, forty]"),), "not defined in `datasets`"),
         ((("{defense: r2s, attack: eot}", "{defense: both, attack: pgd20}"),), "differentiates its own average"),

@@ -52,6 +52,17 @@ def fit(right: Right, near: Sequence[float]) -> NDArray[np.float64]:
     return _tidied(_nearest(chosen, weights, default, best))
 
 
+def best_member(right: Right, near: Sequence[float]) -> NDArray[np.float64]:
+    """The best commitment to a single member: probabilities of shape (M,), all but one zero.
+
+    Of members that are worth the same, the one that the defense would otherwise draw most often, then the first.
+    right: bool (S, N, M).
+    """
+    survives = right.all(axis=0).sum(axis=0)
+    best = max(range(right.shape[2]), key=lambda member: (survives[member], near[member], -member))
+    return np.eye(right.shape[2])[best]
+
+
 def _binding(rows: NDArray[np.bool_]) -> Sets:
     """The minimal ones among one image's rows, each as the set of members that are right."""
     sets = {frozenset(np.flatnonzero(row).tolist()) for row in np.unique(rows, axis=0)}

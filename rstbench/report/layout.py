@@ -34,9 +34,11 @@ class Grid:
 def grid(plan: Plan, frame: Any) -> Grid:
     """Lay the tidy frame out by `table.rows` and `table.columns` of the suite.
 
-    An axis that the suite gives to neither is added to the rows where it takes more than one value.
+    An axis that the suite gives to neither is added to the rows where it takes more than one value. A suite with
+    `source` among its rows has what the images were made against there, not in the labels of the columns.
     """
     table = plan.suite.run.table
+    apart = "source" in table.rows
     records: list[dict[str, str]] = frame.to_dict("records")
     columns = tuple(table.columns)
     left = [axis for axis in _AXES if axis not in table.rows and axis not in columns]
@@ -45,7 +47,8 @@ def grid(plan: Plan, frame: Any) -> Grid:
     headers: dict[str, None] = {}
     for record in records:
         labels = tuple(_label(record, axis) for axis in axes)
-        header = ", ".join(_label(record, axis) for axis in columns)
+        named = {**record, "attack_source": ""} if apart else record
+        header = ", ".join(_label(named, axis) for axis in columns)
         headers.setdefault(header)
         variants = rows.setdefault(labels, {})
         variants.setdefault(record["variant"], Row(labels, record["variant"])).cells[header] = record
@@ -66,7 +69,7 @@ def _label(record: Mapping[str, str], axis: str) -> str:
         return defense_label(record)
     if axis == "attack":
         return attack_label(record)
-    return record[axis]
+    return record["attack_source" if axis == "source" else axis]
 
 
 def defense_label(record: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from rstbench.plan import Plan, label_of
+from rstbench.plan import Plan, PlannedCell, label_of
 from rstbench.report.layout import METRICS, letter
 from rstbench.report.statistics import LEVEL
 from rstbench.report.table import DATA_NOTES, HEADLINE, NOT_RUN, Counts
@@ -103,13 +103,19 @@ _SCORES = {
     "game": "Game: the defense commits to member probabilities, fitted on held-out images, and the adversary, knowing "
     "them, picks the worst attack and source for each image. The number is an upper bound on the robust accuracy of "
     "that mixture of members: stronger images would lower it.",
+    "game of members": "Game of a single member: the same adversary and the same images, but the defense commits to "
+    "one member, the one that does best on the held-out images.",
 }
 
 
 def score_sentences(plan: Plan) -> list[str]:
     """What the numbers of adversaries are that choose among the images of attacks, for those that occur."""
-    scores = dict.fromkeys((cell.score, cell.tries) for cell in plan.cells if cell.score in _SCORES)
+    scores = dict.fromkeys((_score(cell), cell.tries) for cell in plan.cells if cell.score in _SCORES)
     return [_SCORES[score].format(tries=tries) for score, tries in scores]
+
+
+def _score(cell: PlannedCell) -> str:
+    return "game of members" if cell.commits == "member" else cell.score
 
 
 _MEASURES = {

@@ -11,7 +11,8 @@ draws member m, and e[s, i] = sum_m q_m c[s, i, m] the expected accuracy on that
   the defense is right in every one.
 - pointwise: min_s e[s, i]. The adversary knows the best source for each image.
 - game: min_s sum_m q*_m c[s, i, m], with q* fitted on other, held-out images to maximise just that (`game.fit`).
-  The sources are those at hand, so it is an upper bound on the robust accuracy of the mixture q*.
+  The sources are those at hand, so it is an upper bound on the robust accuracy of the mixture q*. A defense that
+  commits to one member has q* in {0, 1}^M (`game.best_member`).
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ def score(cell: PlannedCell, right: Right, held_out: Right | None = None) -> Sco
     if cell.score == "game":
         if held_out is None:
             raise ValueError("the game needs held-out images, which its mixture is fitted on")
-        mixture = tuple(game.fit(held_out, cell.probabilities).tolist())
+        found = game.best_member if cell.commits == "member" else game.fit
+        mixture = tuple(found(held_out, cell.probabilities).tolist())
         return Scored(tidied(expected(right, mixture).min(axis=0)), mixture=mixture)
     e = expected(right, cell.probabilities)
     match cell.score:

@@ -37,11 +37,16 @@ class GameSpec(Reported):
 
     The probabilities are fitted on held-out images (the validation part of the training set) and scored on the test
     images: an upper bound on the robust accuracy of any mixture of these members.
+
+    commits: `member` leaves the defense no mixture: it commits to the one member that does best on the held-out images
+    against just this adversary. So a switch and its best single member are compared on equal images, and the member is
+    not chosen on those that are scored.
     """
 
     kind: Literal["game"]
     over: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)] = Field(description="keys in `attacks`")
     held_out: Count = Field(500, description="images of the validation part that the probabilities are fitted on")
+    commits: Literal["mixture", "member"] = Field("mixture", description="to probabilities, or to one member")
 
 
 DerivedSpec = WorstSourceSpec | AnyOfSpec | PointwiseSpec | GameSpec

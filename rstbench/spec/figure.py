@@ -13,12 +13,15 @@ MAX_LABELS = 8
 
 
 class Series(Spec):
-    """One line, one colour of bars, or one matrix: cells of a defense."""
+    """One line, one colour of bars or points, or one matrix: cells of a defense."""
 
     defense: Name = Field(description="key in `defenses`")
     label: str = Field(min_length=1, max_length=60, description="in the legend")
     attack: Name | None = Field(None, description="in place of the panel's")
     measure: Name | None = Field(None, description="in place of the panel's")
+    source: Name | None = Field(
+        None, description="bars only: key in `defenses`, what the images are made against; default: the defense itself"
+    )
     group: str = Field("", max_length=40, description="bars only: bars of one group stand together, above its name")
 
     @model_validator(mode="after")
@@ -32,10 +35,11 @@ class Panel(Spec):
     """One pair of axes.
 
     kind: `lines` (a value over the remaining ratio, one line for each series), `heatmap` (the transfer matrix of one
-    switching defense), `bars` (one bar for each series), `distribution` (share of test images up to a value).
+    switching defense), `bars` (one bar for each series), `distribution` (share of test images up to a value), `scatter`
+    (transfer over the overlap of masks: a point for each ordered pair of a switching defense's members).
     """
 
-    kind: Literal["lines", "heatmap", "bars", "distribution"]
+    kind: Literal["lines", "heatmap", "bars", "distribution", "scatter"]
     title: str = Field(min_length=1, max_length=80)
     dataset: Name
     network: Name
@@ -60,6 +64,12 @@ class Panel(Spec):
             raise ValueError("the inset must end at a larger ratio than it begins")
         if self.kind != "bars" and any(one.group for one in self.series):
             raise ValueError(f"`group` belongs to bars; this panel is of kind {self.kind}")
+        if self.kind != "bars" and any(one.source is not None for one in self.series):
+            raise ValueError(f"`source` belongs to bars; this panel is of kind {self.kind}")
+        if any(one.source is not None and self.asked(one)[0] is None for one in self.series):
+            raise ValueError("a `source` makes the images of an attack; a `measure` has none")
+        if self.kind == "scatter" and any(self.asked(one)[0] is None for one in self.series):
+            raise ValueError("a scatter shows an `attack`; the overlap that it goes with is found by itself")
         if self.kind == "heatmap" and len(self.series) > 1:
             raise ValueError(f"a heat map shows one matrix, and there are {len(self.series)} series")
         if self.kind == "heatmap" and self.asked(self.series[0])[0] is None:

@@ -95,7 +95,10 @@ def test_the_sample_round_trips_with_defaults_written_out(profile: str) -> None:
     full = spec.model_dump(mode="json", by_alias=True)
     assert SuiteSpec.model_validate(full) == spec
     assert full["attacks"]["eot"]["epsilon"] == "8/255"
-    assert full["searches"]["rst"]["augmentation"] | {"padding": 4, "flip": True} == full["searches"]["rst"]["augmentation"]
+    assert (
+        full["searches"]["rst"]["augmentation"] | {"padding": 4, "flip": True}
+        == full["searches"]["rst"]["augmentation"]
+    )
 
 
 @given(st.integers(0, 10_000), st.integers(1, 10_000), st.integers(1, 50))
