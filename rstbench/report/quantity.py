@@ -20,7 +20,8 @@ from rstbench.store import Store
 class SeedQuantity:
     """A measure under one seed: its value in the metric's unit, and of each image, (N,), where images are measured.
 
-    pairs: of an overlap, that of members i and j, both ways.
+    pairs: of an overlap, that of members i and j, both ways. by_chance: what random masks of as many weights would have,
+    mean over pairs; None if not recorded.
     """
 
     kind: str
@@ -28,6 +29,7 @@ class SeedQuantity:
     value: float
     images: NDArray[np.float64] | None = None
     pairs: Mapping[tuple[int, int], float] = field(default_factory=dict)
+    by_chance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,12 @@ class Quantity:
     def pairs(self) -> dict[tuple[int, int], float]:
         """Of an overlap, that of members i and j, both ways, mean over seeds."""
         return {pair: float(np.mean([seed.pairs[pair] for seed in self.seeds])) for pair in self.seeds[0].pairs}
+
+    @property
+    def by_chance(self) -> float | None:
+        """Of an overlap, what random masks of as many weights would have, mean over pairs and seeds."""
+        found = [seed.by_chance for seed in self.seeds if seed.by_chance is not None]
+        return float(np.mean(found)) if found and len(found) == len(self.seeds) else None
 
     def text(self, number: float) -> str:
         """A number of this kind as table.csv has it."""
@@ -74,7 +82,10 @@ def read_quantity(cell: PlannedCell, position: int, nodes: Mapping[str, Node], s
         raise StoreError(f"value {key[:12]}: it is a measure, and its record holds no number as `value`")
     if SAMPLES not in record["files"]:
         pairs = {pair: float(shared) for i, j, shared in record.get("pairs", ()) for pair in ((i, j), (j, i))}
-        return SeedQuantity(kind, cell.seeds[position], float(value), pairs=pairs)
+        by_chance = record.get("by_chance")
+        return SeedQuantity(
+            kind, cell.seeds[position], float(value), None, pairs, None if by_chance is None else float(by_chance)
+        )
     columns = read_columns(store, key, ("index", "value"))
     images = None if columns is None else columns["value"].astype(np.float64)
     if images is None or len(images) == 0 or not bool(np.isfinite(images).all()):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rstbench.spec import faults as wording
+from rstbench.spec.derived import DERIVED
 from rstbench.spec.faults import Complaint
 from rstbench.spec.overlay import Node
 
@@ -14,6 +15,10 @@ _DEFENSES = {
     "heatmap": (
         ("r2s", "switch"),
         "a heat map shows transfer between members, so it needs a defense of kind r2s or switch",
+    ),
+    "scatter": (
+        ("r2s", "switch"),
+        "a scatter shows pairs of members, so it needs a defense of kind r2s or switch",
     ),
     "bars": (
         ("dense", "ticket", "lottery", "r2s", "switch", "ensemble", "model"),
@@ -24,6 +29,8 @@ _DEFENSES = {
         "a distribution is over the test images of one network",
     ),
 }
+_ALL_MEMBERS = ("arc", "hinge")
+"""Kinds of attacks that take all members of a switch at once."""
 _DASHED = ("dense", "ticket", "lottery", "model", "ensemble"), "a dashed line is one value, of one network"
 
 
@@ -48,20 +55,23 @@ def _panel(root: Node, path: wording.Path) -> Iterator[Complaint]:
     places = (
         [(*path, "series", i) for i in range(len(series.value))] if series and isinstance(series.value, list) else []
     )
-    asked = [(panel.get("attack"), panel.get("measure"))]
+    asked = [(_text(panel.get("attack")), _text(panel.get("measure")))]
     for place in places:
         one = _mapping(root.get(*place))
-        for key in ("defense", "attack", "measure"):
-            yield from _defined(root, (*place, key), f"{key}s")
-        own = (one.get("attack"), one.get("measure"))
-        asked.append(own if own != (None, None) else asked[0])
+        for key in ("defense", "attack", "measure", "source"):
+            yield from _defined(root, (*place, key), "defenses" if key == "source" else f"{key}s")
+        own = (_text(one.get("attack")), _text(one.get("measure")))
+        asked.append(own if any(own) else asked[0])
         if kind in _DEFENSES:
             yield from _fits(root, (*place, "defense"), *_DEFENSES[kind])
-        yield from _measured(root, panel, (*place, "defense"), asked[-1])
+        yield from _measured(root, panel, (*place, "defense"), asked[-1], _text(one.get("source")))
+        if kind == "scatter":
+            yield from _single_sources(root, (*place, "attack") if own[0] else (*path, "attack"))
+            yield from _overlap(root, panel, (*place, "defense"))
     if "dashed" in panel:
         yield from _defined(root, (*path, "dashed"), "defenses")
         yield from _fits(root, (*path, "dashed"), *_DASHED)
-        for question in {(_text(attack), _text(measure)): (attack, measure) for attack, measure in asked[1:]}.values():
+        for question in dict.fromkeys(asked[1:]):
             yield from _measured(root, panel, (*path, "dashed"), question)
 
 
@@ -80,19 +90,44 @@ def _fits(root: Node, path: wording.Path, kinds: tuple[str, ...], reason: str) -
         yield Complaint(path, wording.show(name), f"{reason}; this is of kind {kind}")
 
 
+def _single_sources(root: Node, path: wording.Path) -> Iterator[Complaint]:
+    """A pair is a source and a member: the images have to be made against one member."""
+    name = _text(root.get(*path))
+    attack = _mapping(root.get("attacks", name))
+    kind, view = _text(attack.get("kind")), _text(attack.get("view"))
+    if kind in ("clean", *_ALL_MEMBERS, *DERIVED) or view not in ("", "member"):
+        words = f"view {view}" if view not in ("", "member") else f"kind {kind}"
+        message = f"a scatter is of images made against single members, and this attack is of {words}"
+        yield Complaint(path, wording.show(name), message + "; name one of view member, such as pgd")
+
+
+def _overlap(root: Node, panel: Mapping[str, Node], path: wording.Path) -> Iterator[Complaint]:
+    """The horizontal axis: a measure of kind mask_overlap, and a cell of it for this defense at this place."""
+    measures = _mapping(root.get("measures"))
+    found = [name for name, one in measures.items() if _text(_mapping(one).get("kind")) == "mask_overlap"]
+    if not found:
+        message = "a scatter goes over the overlap of masks; add a measure of kind mask_overlap"
+        yield Complaint(path, None, message + ", and a cell of it for this defense")
+        return
+    yield from _measured(root, panel, path, ("", found[0]))
+
+
 def _measured(
-    root: Node, panel: Mapping[str, Node], path: wording.Path, question: tuple[Node | None, Node | None]
+    root: Node, panel: Mapping[str, Node], path: wording.Path, question: tuple[str, str], source: str = ""
 ) -> Iterator[Complaint]:
-    wanted = {"defense": _text(root.get(*path)), "attack": _text(question[0]), "measure": _text(question[1])}
+    attack, measure = question
+    wanted = {"defense": _text(root.get(*path)), "attack": attack, "measure": measure, "source": source}
     places = {axis: _text(panel.get(axis)) for axis in ("dataset", "network")}
-    rooms = {"defense": "defenses"} | {key: f"{key}s" for key in ("attack", "measure", "dataset", "network")}
+    rooms = {"defense": "defenses", "source": "defenses"} | {
+        key: f"{key}s" for key in ("attack", "measure", "dataset", "network")
+    }
     named = {**wanted, **places}
     if any(name and name not in _mapping(root.get(rooms[key])) for key, name in named.items()) or not wanted["defense"]:
         return  # reported where the name stands
     for cell in _cells(root):
         same = all(_text(cell.get(key)) == name for key, name in wanted.items())
-        own_images = "source" not in cell and _text(cell.get("source_seed")) in ("", "same")
-        if same and own_images and all(_covers(root, cell, axis, name) for axis, name in places.items()):
+        own_seed = _text(cell.get("source_seed")) in ("", "same")
+        if same and own_seed and all(_covers(root, cell, axis, name) for axis, name in places.items()):
             return
     what = ", ".join(f"{key}: {name}" for key, name in named.items() if name)
     yield Complaint(path, None, f"no cell of the table measures this; add {{{what}}} to `table.cells`")

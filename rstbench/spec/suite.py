@@ -59,7 +59,10 @@ class Table(Spec):
 
     layout: Literal["grid", "list"] = Field("grid", description="list: one line for each cell, with cost and flags")
     paper: Annotated[int, Field(ge=1, le=9)] | None = Field(None, description="the paper's table this answers")
-    rows: Annotated[tuple[Literal["dataset", "network", "defense", "source"], ...], Field(strict=False)] = ("network", "defense")
+    rows: Annotated[tuple[Literal["dataset", "network", "defense", "source"], ...], Field(strict=False)] = (
+        "network",
+        "defense",
+    )
     columns: Annotated[tuple[Literal["dataset", "network", "defense", "attack"], ...], Field(strict=False)] = (
         "dataset",
         "attack",

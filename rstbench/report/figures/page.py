@@ -13,11 +13,18 @@ from rstbench.report.figures.distribution import draw_distribution
 from rstbench.report.figures.heatmap import draw_heatmap
 from rstbench.report.figures.lines import draw_lines
 from rstbench.report.figures.points import Shown
+from rstbench.report.figures.scatter import draw_scatter
 from rstbench.report.figures.style import SMALL, TINY, dressed
 
-_DRAW = {"lines": draw_lines, "bars": draw_bars, "distribution": draw_distribution, "heatmap": draw_heatmap}
-_WIDTH = {"lines": 3.9, "bars": 4.2, "distribution": 4.0, "heatmap": 4.4}
-_HEIGHT = {"lines": 3.4, "bars": 3.2, "distribution": 3.2, "heatmap": 3.9}
+_DRAW = {
+    "lines": draw_lines,
+    "bars": draw_bars,
+    "distribution": draw_distribution,
+    "heatmap": draw_heatmap,
+    "scatter": draw_scatter,
+}
+_WIDTH = {"lines": 3.9, "bars": 4.2, "distribution": 4.0, "heatmap": 4.4, "scatter": 4.6}
+_HEIGHT = {"lines": 3.4, "bars": 3.2, "distribution": 3.2, "heatmap": 3.9, "scatter": 3.6}
 _INSET_HEIGHT = 4.2
 _CHARACTERS_PER_INCH = 19
 _LEGEND_LETTERS = 52

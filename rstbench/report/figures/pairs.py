@@ -1,14 +1,12 @@
-"""What a scatter shows: transfer between two members of a switch beside the overlap of their masks."""
+"""Transfer between the members of a switch: the matrix, and each of its pairs beside the overlap of their masks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rstbench.plan import PlannedCell
 from rstbench.report.measure import CellResult
 from rstbench.report.statistics import Interval, t_over_seeds, wilson
 
@@ -93,19 +91,6 @@ def pairs_of(result: CellResult, overlap: CellResult) -> Pairs | None:
         raise ValueError("a scatter is of images made against single members")
     places = np.array(sorted(shared.pairs), dtype=np.intp)
     return Pairs(heat, places, np.array([shared.pairs[i, j] for i, j in places.tolist()]), shared.by_chance)
-
-
-def overlap_cells(results: Sequence[CellResult], cell: PlannedCell) -> list[CellResult]:
-    """Results of cells that measure the overlap of this cell's members."""
-    return [one for one in results if _switch(one.cell) == _switch(cell) and one.cell.columns["metric"] and _masks(one)]
-
-
-def _masks(result: CellResult) -> bool:
-    return bool(result.cell.values) and result.quantity_kind == "mask_overlap"
-
-
-def _switch(cell: PlannedCell) -> tuple[object, ...]:
-    return (cell.defense, cell.members, cell.columns["dataset"], cell.columns["network"])
 
 
 def _interval(percentages: list[float], images: int) -> Interval:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rstbench.errors import StoreError
 from rstbench.plan import Plan, PlannedCell
+from rstbench.report.figures.pairs import Heat, Pairs, heat_of, pairs_of
 from rstbench.report.measure import CellResult, describe, measure_plan
-from rstbench.report.statistics import Interval, t_over_seeds, wilson
 from rstbench.spec.figure import Panel, Series
-from rstbench.spec.measures import METRICS
+from rstbench.spec.measures import METRICS, MaskOverlapSpec
 from rstbench.spec.suite import SuiteSpec
 from rstbench.store import Store
 
@@ -61,23 +61,11 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Heat:
-    """A transfer matrix: source x member, accuracy and the ends of its interval in percent, each (S, M)."""
-
-    sources: tuple[str, ...]
-    members: tuple[str, ...]
-    values: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    intervals: str
-
-
-@dataclass(frozen=True)
 class Shown:
     """One panel with what the store holds of it.
 
     missing: cells that are not in the store, in full. samples: by label of a distribution's series, the value of each
-    test image, sorted, all seeds together.
+    test image, sorted, all seeds together. pairs: by label of a scatter's series.
     """
 
     panel: Panel
@@ -86,11 +74,20 @@ class Shown:
     missing: tuple[PlannedCell, ...]
     heat: Heat | None = None
     samples: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    pairs: Mapping[str, Pairs] = field(default_factory=dict)
 
     @property
     def found(self) -> tuple[Point, ...]:
         """All values of the panel, those of dashed lines included."""
         return tuple(point for line in (*self.lines, *self.dashed) for point in line.points)
+
+    @property
+    def intervals(self) -> set[str]:
+        """Kinds of the intervals that are drawn."""
+        matrices = [*([self.heat] if self.heat is not None else []), *(pairs.heat for pairs in self.pairs.values())]
+        if matrices:
+            return {kind for matrix in matrices for kind in matrix.intervals.split(", ")}
+        return {point.interval for point in self.found if point.interval}
 
     def refusal(self) -> str | None:
         """Why there is nothing to draw, or None."""
@@ -102,6 +99,10 @@ class Shown:
                 return f"only one remaining ratio ({next(iter(ratios)):g}), and one point makes no line"
         if self.panel.kind == "bars" and sum(len(line.points) for line in self.lines) < 2:
             return "only one value, and one bar compares nothing"
+        if self.panel.kind == "scatter":
+            overlaps = {overlap for pairs in self.pairs.values() for overlap in pairs.overlap.tolist()}
+            if len(overlaps) < 2:
+                return "only one overlap, and transfer at one overlap shows no trend"
         return None
 
 
@@ -117,32 +118,45 @@ def shown(plan: Plan, store: Store) -> tuple[Shown, ...]:
 def _shown(suite: SuiteSpec, panel: Panel, results: Sequence[CellResult]) -> Shown:
     missing: list[PlannedCell] = []
 
-    def line(defense: str, label: str, question: tuple[str | None, str | None], group: str = "") -> Line:
-        chosen = [one for one in results if _shows(one.cell, suite, panel, defense, *question)]
+    def line(series: Series, question: tuple[str | None, str | None]) -> Line:
+        chosen = [one for one in results if _shows(one.cell, suite, panel, series, *question)]
         missing.extend(one.cell for one in chosen if one.value is None)
         points = [Point(_ratio(one.cell), one, one.value) for one in chosen if one.value is not None]
         metric = chosen[0].cell.columns["metric"] if chosen else ""
-        return Line(label, tuple(sorted(points, key=lambda point: point.ratio or 0.0)), metric, group)
+        ordered = tuple(sorted(points, key=lambda point: point.ratio or 0.0))
+        return Line(series.label, ordered, metric, series.group)
 
-    lines = [line(one.defense, one.label, panel.asked(one), one.group) for one in panel.series]
+    lines = [line(one, panel.asked(one)) for one in panel.series]
     questions = dict.fromkeys(panel.asked(one) for one in panel.series)
-    dashed = [line(panel.dashed, panel.dashed_label, each) for each in questions] if panel.dashed is not None else []
-    heat = _heat(lines[0].points[0].result) if panel.kind == "heatmap" and lines[0].points else None
+    dashed = []
+    if panel.dashed is not None:
+        dashed = [line(Series(defense=panel.dashed, label=panel.dashed_label), each) for each in questions]
+    pairs = {}
+    if panel.kind == "scatter":
+        overlaps = [name for name, measure in suite.measures.items() if isinstance(measure, MaskOverlapSpec)][:1]
+        masks = [line(one, (None, name)) for one in panel.series for name in overlaps]
+        for one, shared in zip(lines, masks, strict=False):
+            found = [pairs_of(p.result, q.result) for p in one.points for q in shared.points]
+            pairs |= {one.label: each for each in found if each is not None}
+        # A transfer without its overlap has no place on the axes.
+        lines = [one if one.label in pairs else replace(one, points=()) for one in lines]
+    heat = heat_of(lines[0].points[0].result) if panel.kind == "heatmap" and lines[0].points else None
     samples = {}
     if panel.kind == "distribution":
         samples = {one.label: _samples(one.points[0].result) for one in lines if one.points}
-    return Shown(panel, tuple(lines), tuple(dashed), tuple(missing), heat, samples)
+    return Shown(panel, tuple(lines), tuple(dashed), tuple(missing), heat, samples, pairs)
 
 
 def _shows(
-    cell: PlannedCell, suite: SuiteSpec, panel: Panel, defense: str, attack: str | None, measured: str | None
+    cell: PlannedCell, suite: SuiteSpec, panel: Panel, series: Series, attack: str | None, measured: str | None
 ) -> bool:
-    """Whether the cell is of this defense at the panel's place, made with its own images."""
+    """Whether the cell is of this defense at the panel's place, made with its own images or those of its source."""
     columns = cell.columns
-    if (cell.defense, columns["dataset"], columns["network"]) != (defense, panel.dataset, panel.network):
+    if (cell.defense, columns["dataset"], columns["network"]) != (series.defense, panel.dataset, panel.network):
         return False
     if measured is None:
-        return cell.attack_key == attack and not columns["attack_source"]
+        source = "" if series.source is None else suite.defenses[series.source].report_as or series.source
+        return cell.attack_key == attack and columns["attack_source"] == source
     spec = suite.measures[measured]
     asked = (spec.report_as or METRICS[spec.kind], spec.variant)
     return bool(cell.values) and (columns["metric"], columns["variant"]) == asked
@@ -151,28 +165,6 @@ def _shows(
 def _ratio(cell: PlannedCell) -> float | None:
     text = cell.columns["ratio"]
     return float(text) if text else None
-
-
-def _heat(result: CellResult) -> Heat | None:
-    """Intervals of each entry: Wilson's over images under one seed, Student's t over the means of several."""
-    if result.measurement is None:
-        return None
-    seeds = result.measurement.seeds
-    matrices = np.stack([seed.matrix for seed in seeds])
-    low, high = np.empty(matrices.shape[1:]), np.empty(matrices.shape[1:])
-    kinds = set()
-    for place in np.ndindex(low.shape):
-        interval = _interval([float(matrix[place]) for matrix in matrices], len(seeds[0].scores))
-        low[place], high[place] = interval.low, interval.high
-        kinds.add(str(interval.kind))
-    sources, members = result.cell.sources, result.cell.members
-    return Heat(sources, members, matrices.mean(axis=0), low, high, ", ".join(sorted(kinds)))
-
-
-def _interval(percentages: list[float], images: int) -> Interval:
-    if len(percentages) > 1:
-        return t_over_seeds(percentages)
-    return wilson(round(percentages[0] * images / 100), images)
 
 
 def _samples(result: CellResult) -> NDArray[np.float64]:

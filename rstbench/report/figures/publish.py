@@ -13,7 +13,8 @@ import numpy as np
 from rstbench.errors import SpecError, StoreError
 from rstbench.plan import Plan, PlannedCell
 from rstbench.report.figures.page import page
-from rstbench.report.figures.points import Point, Shown, shown
+from rstbench.report.figures.pairs import Heat
+from rstbench.report.figures.points import Line, Point, Shown, shown
 from rstbench.report.files import write
 from rstbench.report.measure import describe
 from rstbench.report.setting import require_one_setting
@@ -24,7 +25,11 @@ COLUMNS = (
     "n", "seeds", "dataset", "network", "defense", "attack", "norm", "eps", "metric", "variant",
     "profile", "run_dataset", "run_network", "run_eps", "flags",
 )  # fmt: skip
-"""The columns of the points file, in order. x: remaining ratio; of a distribution the value, whose share is `value`."""
+"""The columns of the points file, in order.
+
+x: remaining ratio; of a distribution the value, whose share is `value`; of a scatter the overlap of masks, which of
+kind `by_chance` is that of random masks.
+"""
 
 _NAMED = 8
 """Missing cells that a message names, before it only counts."""
@@ -102,9 +107,7 @@ def _note(plan: Plan, panels: Sequence[Shown], missing: Sequence[PlannedCell]) -
     points = [point for panel in panels for point in panel.found]
     images = sorted({point.result.n for point in points if point.result.n is not None})
     count = " to ".join(dict.fromkeys((str(images[0]), str(images[-1])))) if images else ""
-    kinds = {point.interval for panel in panels if panel.heat is None for point in panel.found}
-    kinds |= {kind for panel in panels if panel.heat is not None for kind in panel.heat.intervals.split(", ")}
-    named = [_INTERVALS[kind] for kind in sorted(kinds) if kind]
+    named = [_INTERVALS[kind] for kind in sorted({kind for panel in panels for kind in panel.intervals})]
     seeds = sorted({seed for point in points for seed in point.cell.seeds})
     text = f"95 % intervals: {', '.join(named)}; " if named else ""
     text += f"n = {count} test images; " if count else ""
@@ -114,6 +117,8 @@ def _note(plan: Plan, panels: Sequence[Shown], missing: Sequence[PlannedCell]) -
         text += f" Profile {plan.suite.profile} substitutes: {', '.join(sorted(flags))}."
     if any(panel.panel.kind == "lines" and len(panel.lines) > 1 for panel in panels):
         text += " Points of one ratio stand side by side."
+    if any(panel.pairs for panel in panels):
+        text += " Scatter: dashed, mean of members attacked themselves; triangle, mean overlap of random masks."
     if missing:
         text += f" {len(missing)} of the figure's cells are not run."
     note = plan.suite.run.figure.note if plan.suite.run.figure is not None else ""
@@ -139,11 +144,12 @@ def _rows(panel: Shown) -> Iterator[dict[str, object]]:
         (point,) = panel.lines[0].points
         base = _base(panel, point, panel.lines[0].label, "") | {"kind": "heatmap", "interval": panel.heat.intervals}
         for place in np.ndindex(panel.heat.values.shape):
-            numbers = (panel.heat.values[place], panel.heat.low[place], panel.heat.high[place])
-            labels = {"source": panel.heat.sources[place[0]], "member": panel.heat.members[place[1]]}
-            yield base | labels | _numbers(*map(float, numbers))
+            yield base | _entry(panel.heat, place)
         return
     for line in panel.lines:
+        if line.label in panel.pairs:
+            yield from _pairs(panel, line)
+            continue
         for point in line.points:
             base = _base(panel, point, line.label, line.group) | {"kind": panel.panel.kind}
             if panel.panel.kind == "distribution":
@@ -159,6 +165,23 @@ def _rows(panel: Shown) -> Iterator[dict[str, object]]:
             yield (
                 _base(panel, point, line.label, "") | {"kind": "dashed"} | _numbers(point.value, point.low, point.high)
             )
+
+
+def _pairs(panel: Shown, line: Line) -> Iterator[dict[str, object]]:
+    """Each ordered pair; each member attacked itself, whose mask overlaps with itself wholly; random masks."""
+    pairs = panel.pairs[line.label]
+    base = _base(panel, line.points[0], line.label, "") | {"kind": "scatter", "interval": pairs.heat.intervals}
+    for place, overlap in zip(pairs.places.tolist(), pairs.overlap.tolist(), strict=True):
+        yield base | {"x": f"{overlap:.6g}"} | _entry(pairs.heat, tuple(place))
+    for member in range(len(pairs.heat.members)):
+        yield base | {"kind": "white_box", "x": 1} | _entry(pairs.heat, (member, member))
+    if pairs.by_chance is not None:
+        yield base | {"kind": "by_chance", "x": f"{pairs.by_chance:.6g}", "interval": ""}
+
+
+def _entry(heat: Heat, place: tuple[int, ...]) -> dict[str, object]:
+    numbers = (heat.values[place], heat.low[place], heat.high[place])
+    return {"source": heat.sources[place[0]], "member": heat.members[place[1]]} | _numbers(*map(float, numbers))
 
 
 def _numbers(value: float, low: float, high: float) -> dict[str, object]:
