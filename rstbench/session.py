@@ -129,7 +129,7 @@ def run(request: Request, settings: Settings, out: Path | None, console: Console
         folder = out or Path("results") / f"{each.suite.run.name}-{each.suite.profile}"
         if out is not None and len(plans) > 1:
             folder = out / f"{each.suite.run.name}-{each.suite.profile}"
-        _show(publish(each, store, folder), each, console)
+        show(publish(each, store, folder), each, console)
         _draw(each, store, folder, console)
     return code
 
@@ -239,7 +239,8 @@ def _report(outcome: Outcome, missing: Mapping[str, Node], console: Console) -> 
     return RunError.exit_code if outcome.unfinished else 0
 
 
-def _show(published: Published, each: Plan, console: Console) -> None:
+def show(published: Published, each: Plan, console: Console) -> None:
+    """Print a table that was published, and where its files are."""
     from rstbench.report.terminal import terminal
 
     terminal(each, published.frame, published.answering, published.further, console, published.battery)

@@ -28,7 +28,7 @@ def findings(
     names = {name for claim in claims for name in claim.suites}
     paths = [path for path in sorted(folder.glob("*.yaml")) if _named(path.stem, names)]
     suites = [_planned(path, profile, store, data_dir) for path in paths]
-    where = Where(profile, str(root), str(folder))
+    where = Where(profile, str(root), str(folder), "" if data_dir is None else str(data_dir))
     return judge(claims, suites, store, where), where
 
 

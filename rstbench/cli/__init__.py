@@ -10,7 +10,6 @@ import typer
 
 from rstbench import __version__
 from rstbench.cli.claims import claims
-from rstbench.cli.figure import figure
 from rstbench.cli.model import curves, evaluate
 from rstbench.cli.shared import (
     DataOption,
@@ -28,6 +27,7 @@ from rstbench.cli.shared import (
     register,
     request,
 )
+from rstbench.cli.stored import figure, table
 from rstbench.errors import DataError, RstbenchError
 
 app = typer.Typer(
@@ -120,6 +120,7 @@ def plan(
 
 app.command("eval")(evaluate)
 app.command("curves")(curves)
+app.command("table")(table)
 app.command("figure")(figure)
 app.command("claims")(claims)
 

@@ -60,7 +60,9 @@ def best_member(right: Right, near: Sequence[float]) -> NDArray[np.float64]:
     """
     survives = right.all(axis=0).sum(axis=0)
     best = max(range(right.shape[2]), key=lambda member: (survives[member], near[member], -member))
-    return np.eye(right.shape[2])[best]
+    alone = np.zeros(right.shape[2], dtype=np.float64)
+    alone[best] = 1.0
+    return alone
 
 
 def _binding(rows: NDArray[np.bool_]) -> Sets:

@@ -20,8 +20,8 @@ from rstbench.store import Store
 class SeedQuantity:
     """A measure under one seed: its value in the metric's unit, and of each image, (N,), where images are measured.
 
-    pairs: of an overlap, that of members i and j, both ways. by_chance: what random masks of as many weights would have,
-    mean over pairs; None if not recorded.
+    pairs: of an overlap, that of members i and j, both ways. by_chance: what random masks of as many weights would
+    have, mean over pairs; None if not recorded.
     """
 
     kind: str

@@ -51,6 +51,9 @@ class Panel(Spec):
     inset: Annotated[tuple[Ratio, ...], Field(min_length=2, max_length=2, strict=False)] | None = Field(
         None, description="remaining ratios that a zoomed inset spans, lines only"
     )
+    gain: bool = Field(
+        False, description="scatter only: points above a member's accuracy on images made against itself, not accuracy"
+    )
 
     @model_validator(mode="after")
     def _fits_the_kind(self) -> Panel:
@@ -70,6 +73,8 @@ class Panel(Spec):
             raise ValueError("a `source` makes the images of an attack; a `measure` has none")
         if self.kind == "scatter" and any(self.asked(one)[0] is None for one in self.series):
             raise ValueError("a scatter shows an `attack`; the overlap that it goes with is found by itself")
+        if self.gain and self.kind != "scatter":
+            raise ValueError(f"`gain` belongs to scatter; this panel is of kind {self.kind}")
         if self.kind == "heatmap" and len(self.series) > 1:
             raise ValueError(f"a heat map shows one matrix, and there are {len(self.series)} series")
         if self.kind == "heatmap" and self.asked(self.series[0])[0] is None:

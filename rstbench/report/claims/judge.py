@@ -49,11 +49,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Where:
-    """What a store was asked with, for the commands that would run more."""
+    """What a store was asked with, for the commands that would run more. data_dir: empty where none was named."""
 
     profile: str
     store: str
     suites: str
+    data_dir: str = ""
 
 
 def judge(claims: Iterable[Claim], suites: Sequence[Planned], store: Store, where: Where) -> tuple[Finding, ...]:
@@ -128,11 +129,13 @@ def _commands(reading: Reading, where: Where) -> tuple[str, ...]:
         for axis in ("dataset", "network"):
             values = {getattr(pick, axis) for pick in picks}
             declared = getattr(suite.plan.suite.run.matrix, axis) if suite.plan is not None else ()
-            if len(values) == 1 and len(declared) > 1:
+            # A row over several data sets names none of them.
+            if len(values) == 1 and len(declared) > 1 and values <= set(declared):
                 only.append(f" --only {axis}={values.pop()}")
         store = quote(where.store)
+        data = f" --data-dir {quote(where.data_dir)}" if where.data_dir else ""
         commands.append(
-            f"rstbench run {quote(str(suite.path))} --profile {where.profile} --store {store}{''.join(only)}"
+            f"rstbench run {quote(str(suite.path))} --profile {where.profile} --store {store}{data}{''.join(only)}"
         )
     return tuple(commands)
 

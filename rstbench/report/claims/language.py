@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Literal
@@ -58,10 +58,11 @@ class Term:
 class Quantity:
     """A number made of rows.
 
-    sum: of factor times row; points of accuracy, or the row's own unit. share: 100 * first row / second row.
+    sum: of factor times row; points of accuracy, or the row's own unit. share: 100 * first row / second row. lead: the
+    first row less the best of the others, which is the one of the largest mean over seeds.
     """
 
-    form: Literal["sum", "share"]
+    form: Literal["sum", "share", "lead"]
     terms: tuple[Term, ...]
 
 
@@ -120,6 +121,11 @@ class Claim:
 def less(one: Pick, other: Pick) -> Quantity:
     """One row less another."""
     return Quantity("sum", (Term(1.0, one), Term(-1.0, other)))
+
+
+def lead(one: Pick, others: Iterable[Pick]) -> Quantity:
+    """One row less the best of others: above zero where it is the best of all."""
+    return Quantity("lead", (Term(1.0, one), *(Term(-1.0, other) for other in others)))
 
 
 def minus(one: Quantity, other: Quantity) -> Quantity:

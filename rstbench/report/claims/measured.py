@@ -93,14 +93,15 @@ def _outcome(rows: Rows, statement: Statement, picks: Sequence[Pick], suites: Se
     if not seeds:
         return None
     cells = [rows.cell(suite, pick) for pick, suite in zip(picks, suites, strict=True)]
+    quantity, by_term = _against_the_best(statement.quantity, by_term, seeds)
     values, groups = [], tuple[NDArray[np.float64], ...]()
     n = 0
     for seed in seeds:
         scores = [found[seed] for found in by_term]
-        groups = _groups(statement.quantity, scores)
-        values.append(_value(statement.quantity, scores, groups))
+        groups = _groups(quantity, scores)
+        values.append(_value(quantity, scores, groups))
         n = max((len(group) for group in groups), default=0)
-    widest = max((abs(t.factor) * s.widest for t, s in zip(statement.quantity.terms, scores, strict=True)), default=0.0)
+    widest = max((abs(t.factor) * s.widest for t, s in zip(quantity.terms, scores, strict=True)), default=0.0)
     return Outcome(
         statement=statement,
         by_seed=tuple(values),
@@ -113,6 +114,18 @@ def _outcome(rows: Rows, statement: Statement, picks: Sequence[Pick], suites: Se
         ),
         substitutes=tuple(sorted({flag for cell in cells if cell is not None for flag in _substitutes(cell, seeds)})),
     )
+
+
+def _against_the_best(
+    quantity: Quantity, by_term: list[dict[int, Scores]], seeds: Sequence[int]
+) -> tuple[Quantity, list[dict[int, Scores]]]:
+    """A lead as the difference to one row: of the others, that of the largest mean over seeds."""
+    if quantity.form != "lead":
+        return quantity, by_term
+    means = [sum(scores[seed].mean for seed in seeds) for scores in by_term[1:]]
+    strongest = 1 + means.index(max(means))
+    terms = (quantity.terms[0], quantity.terms[strongest])
+    return Quantity("sum", terms), [by_term[0], by_term[strongest]]
 
 
 def _substitutes(cell: PlannedCell, seeds: Sequence[int]) -> tuple[str, ...]:

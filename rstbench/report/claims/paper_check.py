@@ -51,6 +51,8 @@ def paper_quantity(quantity: Quantity) -> float | None:
         return None
     if quantity.form == "share":
         return 100 * known[0] / known[1]
+    if quantity.form == "lead":
+        return known[0] - max(known[1:])
     return sum(term.factor * number for term, number in zip(quantity.terms, known, strict=True))
 
 

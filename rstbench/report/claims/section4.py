@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from rstbench.report.claims.language import Claim, Pick, above, below, between, equals, less, share, value
+from rstbench.report.claims.language import Claim, Pick, Statement, above, below, equals, less, share, value
 from rstbench.report.claims.paper_check import sum_against
 from rstbench.report.claims.rules import COMPARABLE, COMPARABLE_SIZE, MARGIN, SIZE_MARGIN
 from rstbench.report.claims.vocabulary import (
@@ -19,6 +19,7 @@ from rstbench.report.claims.vocabulary import (
     WIDE,
     ahead,
     at,
+    best,
     counted,
     decency,
     decent,
@@ -157,7 +158,7 @@ EXISTENCE = (
         "the RSTs of ResNet50 (0.4) and ResNet101 (0.25) are of a size comparable with ResNet18's",
         "ratio", ("table1_",),
         tuple(
-            between(
+            Statement(
                 f"{network} in percent of ResNet18",
                 share(_imagenet("params_m", network, "2"), _imagenet("params_m", "resnet18", "2")),
                 100 - COMPARABLE_SIZE, 100 + COMPARABLE_SIZE,
@@ -203,7 +204,7 @@ VARIATIONS = (
         "structured-loses-more", "4.5",
         "row-wise and kernel-wise sparsity lose more robust accuracy than element-wise (ResNet18, CIFAR-10)",
         "ordering", _FIGURE1,
-        tuple(ahead("rst", ("rst_row", "rst_kernel"), _HERE, AXIS)),
+        tuple(best("rst", ("rst_row", "rst_kernel"), _HERE, AXIS)),
         need="most",
     ),
     Claim(

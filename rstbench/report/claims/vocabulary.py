@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rstbench.report.claims.language import Pick, Quantity, Statement, Term, above, less
+from rstbench.report.claims.language import Pick, Quantity, Statement, Term, above, lead, less
 from rstbench.report.claims.rules import DECENT
 
 CIFAR10, CIFAR100, SVHN, IMAGENET = "cifar10", "cifar100", "svhn", "imagenet"
@@ -80,14 +80,34 @@ def ahead(
     accuracy: str = "robust",
     bound: float = 0.0,
     plain: bool = True,
-    eps: str = "8",
 ) -> Iterator[Statement]:
     """One series of tickets above others at every place and ratio, under PGD-20 or (accuracy "natural") no attack."""
     for network, dataset in places:
         for other in others:
             for ratio in ratios:
-                if accuracy == "natural":
-                    picks = [natural(name, network, dataset, ratio) for name in (one, other)]
-                else:
-                    picks = [robust(name, network, dataset, ratio, eps=eps) for name in (one, other)]
+                picks = [_accuracy(accuracy, name, network, dataset, ratio) for name in (one, other)]
                 yield above(f"{one} less {other}, {at(network, dataset, ratio)}", less(*picks), bound, plain)
+
+
+def best(
+    one: str,
+    others: tuple[str, ...],
+    places: Iterable[tuple[str, str]],
+    ratios: Iterable[str],
+    accuracy: str = "robust",
+) -> Iterator[Statement]:
+    """One series of tickets above all others at once, a statement for every place and ratio.
+
+    For claims of "mostly the best": to lead one of two others everywhere is not to be the best anywhere.
+    """
+    for network, dataset in places:
+        for ratio in ratios:
+            first, *rest = (_accuracy(accuracy, name, network, dataset, ratio) for name in (one, *others))
+            label = f"{one} less the best of {', '.join(others)}, {at(network, dataset, ratio)}"
+            yield above(label, lead(first, rest))
+
+
+def _accuracy(which: str, defense: str, network: str, dataset: str, ratio: str) -> Pick:
+    if which == "natural":
+        return natural(defense, network, dataset, ratio)
+    return robust(defense, network, dataset, ratio)

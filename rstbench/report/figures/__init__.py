@@ -1,4 +1,4 @@
-"""The paper's figures, drawn from the store: panels of lines, bars, distributions, transfer matrices, and transfer over overlap.
+"""Figures, drawn from the store: panels of lines, bars, distributions, transfer matrices, transfer over overlap.
 
 `publish_figure` is the way in. `points` reads, one module for each kind of panel draws, `page` puts them together.
 """

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rstbench.report.measure import CellResult
-from rstbench.report.statistics import Interval, t_over_seeds, wilson
+from rstbench.errors import StoreError
+from rstbench.report.measure import CellResult, describe
+from rstbench.report.statistics import Interval, bootstrap_mean, t_of_means, t_over_seeds, wilson
 
 Array = NDArray[np.float64]
 
@@ -29,38 +30,65 @@ class Heat:
 class Pairs:
     """Ordered pairs of a switch's members, i to j with i != j.
 
-    heat: the whole matrix. places: (P, 2), source and member of each pair; overlap: (P,), in [0, 1], mean over seeds,
-    of their masks. by_chance: mean overlap that masks of as many weights would have at random; None if not recorded.
+    heat: accuracies, the whole matrix. drawn: what the panel shows of them, `heat` itself or the gains. places: (P, 2),
+    source and member of each pair; overlap: (P,), in [0, 1], mean over seeds, of their masks. by_chance: mean overlap
+    that masks of as many weights would have at random; None if not recorded.
     """
 
     heat: Heat
+    drawn: Heat
     places: NDArray[np.intp]
     overlap: Array
     by_chance: float | None
 
     @property
-    def accuracy(self) -> Array:
-        """Of the member on images made against the source, percent, (P,)."""
-        return self._at(self.heat.values)
+    def values(self) -> Array:
+        """Of each pair, (P,), percent or points; `low` and `high` are the ends of its interval."""
+        return self._at(self.drawn.values)
 
     @property
     def low(self) -> Array:
-        """Lower ends of the accuracies' intervals, percent, (P,)."""
-        return self._at(self.heat.low)
+        """Lower ends, (P,)."""
+        return self._at(self.drawn.low)
 
     @property
     def high(self) -> Array:
-        """Upper ends of the accuracies' intervals, percent, (P,)."""
-        return self._at(self.heat.high)
+        """Upper ends, (P,)."""
+        return self._at(self.drawn.high)
 
     @property
     def white_box(self) -> float:
-        """Mean accuracy of members on images made against themselves, percent."""
-        return float(self.heat.values.diagonal().mean())
+        """Mean, of what is drawn, over members on images made against themselves."""
+        return float(self.drawn.values.diagonal().mean())
 
     def _at(self, matrix: Array) -> Array:
         found: Array = matrix[self.places[:, 0], self.places[:, 1]]
         return found
+
+
+def gains_of(result: CellResult) -> Heat | None:
+    """Accuracy of each member above its accuracy on images made against itself, in points.
+
+    Intervals are paired: of the differences image by image under one seed (bootstrap), of the differences between means
+    under several (Student's t).
+    """
+    if result.measurement is None:
+        return None
+    seeds = result.measurement.seeds
+    matrices = np.stack([seed.matrix - seed.matrix.diagonal() for seed in seeds])
+    low, high = np.zeros(matrices.shape[1:]), np.zeros(matrices.shape[1:])
+    kinds = set()
+    for source, member in np.ndindex(low.shape):
+        if source == member:
+            continue
+        if len(seeds) > 1:
+            interval = t_of_means([float(matrix[source, member]) for matrix in matrices])
+        else:
+            right = seeds[0].right[:, :, member].astype(np.float64)
+            interval = bootstrap_mean(100 * (right[source] - right[member]))
+        low[source, member], high[source, member] = interval.low, interval.high
+        kinds.add(str(interval.kind))
+    return Heat(result.cell.sources, result.cell.members, matrices.mean(axis=0), low, high, ", ".join(sorted(kinds)))
 
 
 def heat_of(result: CellResult) -> Heat | None:
@@ -79,18 +107,23 @@ def heat_of(result: CellResult) -> Heat | None:
     return Heat(sources, members, matrices.mean(axis=0), low, high, ", ".join(sorted(kinds)))
 
 
-def pairs_of(result: CellResult, overlap: CellResult) -> Pairs | None:
-    """The matrix of a cell beside the overlaps of the same switch; None if either is not complete, or is of no pairs.
+def pairs_of(result: CellResult, overlap: CellResult, gain: bool) -> Pairs:
+    """The matrix of a cell, or its gains, beside the overlaps of the same switch, both of them in the store.
 
-    Raises ValueError if the sources of the images are not the members themselves.
+    Raises `StoreError` where the overlaps of single pairs are not recorded, ValueError if the sources of the images are
+    not the members themselves.
     """
     heat, shared = heat_of(result), overlap.quantity
-    if heat is None or shared is None or not shared.pairs:
-        return None
+    if heat is None or shared is None:
+        raise ValueError("pairs of what is not in the store")
+    if not shared.pairs:
+        raise StoreError(f"{describe(overlap.cell)}: it holds no overlaps of single pairs")
     if heat.sources != heat.members:
         raise ValueError("a scatter is of images made against single members")
+    drawn = (gains_of(result) if gain else None) or heat
     places = np.array(sorted(shared.pairs), dtype=np.intp)
-    return Pairs(heat, places, np.array([shared.pairs[i, j] for i, j in places.tolist()]), shared.by_chance)
+    overlaps = np.array([shared.pairs[i, j] for i, j in places.tolist()])
+    return Pairs(heat, drawn, places, overlaps, shared.by_chance)
 
 
 def _interval(percentages: list[float], images: int) -> Interval:

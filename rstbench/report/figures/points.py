@@ -84,7 +84,7 @@ class Shown:
     @property
     def intervals(self) -> set[str]:
         """Kinds of the intervals that are drawn."""
-        matrices = [*([self.heat] if self.heat is not None else []), *(pairs.heat for pairs in self.pairs.values())]
+        matrices = [*([self.heat] if self.heat is not None else []), *(pairs.drawn for pairs in self.pairs.values())]
         if matrices:
             return {kind for matrix in matrices for kind in matrix.intervals.split(", ")}
         return {point.interval for point in self.found if point.interval}
@@ -131,13 +131,13 @@ def _shown(suite: SuiteSpec, panel: Panel, results: Sequence[CellResult]) -> Sho
     dashed = []
     if panel.dashed is not None:
         dashed = [line(Series(defense=panel.dashed, label=panel.dashed_label), each) for each in questions]
-    pairs = {}
+    pairs: dict[str, Pairs] = {}
     if panel.kind == "scatter":
-        overlaps = [name for name, measure in suite.measures.items() if isinstance(measure, MaskOverlapSpec)][:1]
-        masks = [line(one, (None, name)) for one in panel.series for name in overlaps]
-        for one, shared in zip(lines, masks, strict=False):
-            found = [pairs_of(p.result, q.result) for p in one.points for q in shared.points]
-            pairs |= {one.label: each for each in found if each is not None}
+        overlap = next(name for name, measure in suite.measures.items() if isinstance(measure, MaskOverlapSpec))
+        for series, one in zip(panel.series, lines, strict=True):
+            masks = line(series, (None, overlap))
+            for point, shared in zip(one.points, masks.points, strict=False):
+                pairs[series.label] = pairs_of(point.result, shared.result, panel.gain)
         # A transfer without its overlap has no place on the axes.
         lines = [one if one.label in pairs else replace(one, points=()) for one in lines]
     heat = heat_of(lines[0].points[0].result) if panel.kind == "heatmap" and lines[0].points else None

@@ -15,8 +15,10 @@ from rstbench.plan import Plan, PlannedCell
 from rstbench.report.figures.page import page
 from rstbench.report.figures.pairs import Heat
 from rstbench.report.figures.points import Line, Point, Shown, shown
+from rstbench.report.figures.style import GAIN
 from rstbench.report.files import write
 from rstbench.report.measure import describe
+from rstbench.report.missing import lacking
 from rstbench.report.setting import require_one_setting
 from rstbench.store import Store
 
@@ -28,11 +30,8 @@ COLUMNS = (
 """The columns of the points file, in order.
 
 x: remaining ratio; of a distribution the value, whose share is `value`; of a scatter the overlap of masks, which of
-kind `by_chance` is that of random masks.
+kind `by_chance` is that of random masks; the members attacked themselves are of kind `white_box`.
 """
-
-_NAMED = 8
-"""Missing cells that a message names, before it only counts."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,8 @@ def publish_figure(plan: Plan, store: Store, out: Path, command: str, partial: b
     panels = shown(plan, store)
     missing = _missing(panels)
     if missing and (not partial or not any(panel.found for panel in panels)):
-        raise StoreError(_lacking(plan, store, panels, missing, command))
+        found = {id(point.cell) for panel in panels for point in panel.found}
+        raise StoreError(lacking(plan, store, missing, len(missing) + len(found), command))
     refused = [(panel, reason) for panel in panels if (reason := panel.refusal()) is not None]
     if refused and (not partial or len(refused) == len(panels)):
         panel, reason = refused[0]
@@ -87,22 +87,6 @@ def _missing(panels: Iterable[Shown]) -> list[PlannedCell]:
     return list({id(cell): cell for panel in panels for cell in panel.missing}.values())
 
 
-def _lacking(plan: Plan, store: Store, panels: Sequence[Shown], missing: Sequence[PlannedCell], command: str) -> str:
-    cells = {id(point.cell) for panel in panels for point in panel.found}
-    named = [f"\n  {_words(cell)}" for cell in missing[:_NAMED]]
-    more = f"\n  and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-    return (
-        f"suite {plan.suite.run.name}, profile {plan.suite.profile}: {len(missing)} of the figure's "
-        f"{len(missing) + len(cells)} cells are not in the store {store.root}:{''.join(named)}{more}\n"
-        f"compute them with: {command}"
-    )
-
-
-def _words(cell: PlannedCell) -> str:
-    ratio = cell.columns["ratio"]
-    return describe(cell) + (f", ratio {ratio}" if ratio else "")
-
-
 def _note(plan: Plan, panels: Sequence[Shown], missing: Sequence[PlannedCell]) -> str:
     points = [point for panel in panels for point in panel.found]
     images = sorted({point.result.n for point in points if point.result.n is not None})
@@ -118,7 +102,10 @@ def _note(plan: Plan, panels: Sequence[Shown], missing: Sequence[PlannedCell]) -
     if any(panel.panel.kind == "lines" and len(panel.lines) > 1 for panel in panels):
         text += " Points of one ratio stand side by side."
     if any(panel.pairs for panel in panels):
-        text += " Scatter: dashed, mean of members attacked themselves; triangle, mean overlap of random masks."
+        own = "members" if any(panel.panel.gain for panel in panels) else "mean of members"
+        text += (
+            f" Scatter: dashed, {own} attacked themselves; triangle, mean overlap of random masks; series side by side."
+        )
     if missing:
         text += f" {len(missing)} of the figure's cells are not run."
     note = plan.suite.run.figure.note if plan.suite.run.figure is not None else ""
@@ -171,8 +158,9 @@ def _pairs(panel: Shown, line: Line) -> Iterator[dict[str, object]]:
     """Each ordered pair; each member attacked itself, whose mask overlaps with itself wholly; random masks."""
     pairs = panel.pairs[line.label]
     base = _base(panel, line.points[0], line.label, "") | {"kind": "scatter", "interval": pairs.heat.intervals}
+    drawn = {"interval": pairs.drawn.intervals} | ({"metric": GAIN} if panel.panel.gain else {})
     for place, overlap in zip(pairs.places.tolist(), pairs.overlap.tolist(), strict=True):
-        yield base | {"x": f"{overlap:.6g}"} | _entry(pairs.heat, tuple(place))
+        yield base | drawn | {"x": f"{overlap:.6g}"} | _entry(pairs.drawn, tuple(place))
     for member in range(len(pairs.heat.members)):
         yield base | {"kind": "white_box", "x": 1} | _entry(pairs.heat, (member, member))
     if pairs.by_chance is not None:

@@ -19,7 +19,10 @@ _WIDEST = 46
 SMALL, TINY = 8, 7
 """Sizes of ticks and labels, and of notes, in points."""
 
+GAIN = "robust_acc_gain"
+"""Metric of points above the accuracy on images made against oneself."""
 _METRICS = {
+    GAIN: "gain over attacking the member itself, points",
     "natural_acc": "natural accuracy, %",
     "robust_acc": "robust accuracy, %",
     "feature_distance": "relative distance of feature maps",

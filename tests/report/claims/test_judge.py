@@ -7,8 +7,8 @@ import pytest
 
 from rstbench.plan import PlannedCell
 from rstbench.report.claims.catalogue import CLAIMS
-from rstbench.report.claims.judge import Where
-from rstbench.report.claims.language import Statement, above, below, equals, less, share, value
+from rstbench.report.claims.judge import Where, judge
+from rstbench.report.claims.language import Statement, above, below, equals, lead, less, share, value
 from rstbench.report.claims.readings import Planned
 from rstbench.report.claims.render import render
 from rstbench.report.claims.vocabulary import counted
@@ -117,6 +117,43 @@ def test_not_run_with_the_command_that_would_run_it(tmp_path: Path, store: Store
     assert finding.status == "not run" and finding.commands
     (missing,) = finding.readings[0].missing
     assert [pick.defense for pick in missing.picks] == ["rst"]
+
+
+BYTES = SUITE.replace(
+    "measures:\n", "measures:\n  files: {kind: bytes, over: [cifar10, cifar100], report_as: bytes_files}\n"
+).replace("  cells:\n", "  cells:\n    - {defense: rst, measure: files, dataset: cifar10}\n")
+
+
+def test_a_command_names_the_data_and_narrows_only_to_what_the_matrix_has(tmp_path: Path, store: Store) -> None:
+    here = suite(tmp_path)
+    where = Where("paper", str(store.root), "suites", "my data")
+    (finding,) = judge([BETTER], [here], store, where)
+    (command,) = finding.commands
+    assert command.endswith(" --data-dir 'my data' --only dataset=cifar10")
+    both = suite(tmp_path, "figure1_bytes", text=BYTES)
+    files = counted("bytes_files", "rst", RN18, "cifar10 cifar100", "0.05")
+    finding = found(claim(above("bytes of both tasks", value(files))), store, both)
+    assert finding.commands == (f"rstbench run {both.path} --profile paper --store {store.root}",)
+
+
+def test_the_best_of_three_is_above_both_others(tmp_path: Path, store: Store) -> None:
+    here = suite(tmp_path)
+
+    def rate(cell: PlannedCell, position: int) -> float | None:
+        ratio = cell.columns["ratio"]
+        if not on_cifar10(cell) or cell.columns["defense"] != "rst":
+            return None
+        return {"0.05": 50.0, "0.10": 40.0, "0.20": (48.0, 49.0, 56.0)[position]}[ratio]
+
+    fill(store, here, rate)
+    others = [row(ratio="0.10"), row(ratio="0.20")]
+    finding = found(claim(above("first less the best of others", lead(row(), others))), store, here)
+    (outcome,) = finding.readings[0].outcomes
+    # The strongest over all seeds, not under each.
+    assert outcome.by_seed == (2.0, 1.0, -6.0)
+    assert finding.status == "undecided"
+    weaker = found(claim(above("first less the other", lead(row(), others[:1]))), store, here)
+    assert weaker.readings[0].outcomes[0].by_seed == (10.0, 10.0, 10.0) and weaker.status == "supported"
 
 
 def test_a_suite_that_is_missing_or_broken_is_named(tmp_path: Path, store: Store) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from rstbench.report.claims import paper_check
 from rstbench.report.claims.catalogue import CLAIMS
-from rstbench.report.claims.language import Claim, Pick, above, equals, less, share, value
+from rstbench.report.claims.language import Claim, Pick, above, equals, lead, less, share, value
 from rstbench.report.claims.paper_check import against_paper, paper_number, paper_quantity
 from rstbench.report.claims.vocabulary import CIFAR10, RESNET18, SIX, WIDE, counted, natural, robust
 from rstbench.report.paper import paper_rows
@@ -40,6 +40,7 @@ def test_quantities() -> None:
     assert paper_quantity(less(r2s, DENSE)) == pytest.approx(13.74)
     assert paper_quantity(share(DENSE, r2s)) == pytest.approx(100 * 50.19 / 63.93)
     assert paper_quantity(less(r2s, robust("rst", RESNET18, CIFAR10, "0.20"))) is None
+    assert paper_quantity(lead(r2s, [DENSE, robust("dense_at", WIDE, CIFAR10)])) == pytest.approx(63.93 - 52.27)
 
 
 @pytest.mark.parametrize(

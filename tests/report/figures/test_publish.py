@@ -91,7 +91,7 @@ def test_a_store_that_lacks_cells(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as raised:
         publish_figure(plan, store, tmp_path / "out", COMMAND)
     message = str(raised.value)
-    assert "suite pictured, profile desk: 3 of the figure's 18 cells are not in the store" in message
+    assert "suite pictured, profile desk: 3 of 18 cells are not in the store" in message
     assert "cell rst, preact_resnet18, cifar10, pgd20, ratio 0.60" in message
     assert "cell rtt, preact_resnet18, cifar10, pgd20, ratio 0.60" in message
     assert message.endswith(f"compute them with: {COMMAND}")
@@ -109,7 +109,7 @@ def test_a_partial_figure_says_what_it_lacks(tmp_path: Path) -> None:
     assert {row["kind"] for row in rows(out)} == {"lines", "dashed", "bars", "distribution"}
     nothing = Store(tmp_path / "none")
     nothing.prepare()
-    with pytest.raises(StoreError, match="18 of the figure's 18 cells are not in the store"):
+    with pytest.raises(StoreError, match="18 of 18 cells are not in the store"):
         publish_figure(plan, nothing, out, COMMAND, partial=True)
 
 
@@ -130,7 +130,7 @@ def test_profiles_do_not_mix(tmp_path: Path) -> None:
     store = stored(tmp_path, desk)
     text = changed(FIGURE, ("    seeds: [0]\n  smoke:", "    seeds: [0]\n    searches: {rst: {epochs: 6}}\n  smoke:"))
     other = pictured(tmp_path, "desk", text)
-    with pytest.raises(StoreError, match="13 of the figure's 18 cells are not in the store"):
+    with pytest.raises(StoreError, match="13 of 18 cells are not in the store"):
         publish_figure(other, store, tmp_path / "out", COMMAND)
 
 

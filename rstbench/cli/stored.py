@@ -1,4 +1,4 @@
-"""The command that draws a figure from the store."""
+"""The commands that show a table or a figure from the store."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from rstbench.cli.shared import (
     DataOption,
+    OnlyOption,
     OutOption,
     PluginOption,
     Profile,
@@ -40,8 +41,33 @@ def figure(
     plugin: PluginOption = None,
 ) -> None:
     """Draw a figure from stored results: PNG, SVG, and its points as CSV."""
-    from rstbench.session_figures import draw
+    from rstbench.session_stored import draw
 
     register(plugin)
     asked = request([], profile, store, data_dir, seed, None)
     raise typer.Exit(draw(which, suites, asked, out, partial, console()))
+
+
+def table(
+    which: Annotated[
+        str,
+        typer.Argument(metavar="TABLE", help="Number of the paper's table, or a suite file.", show_default=False),
+    ],
+    profile: ProfileOption = Profile.paper,
+    store: StoreOption = None,
+    suites: Annotated[Path, typer.Option("--suites", metavar="DIR", help="Where the tables' suites lie.")] = Path(
+        "suites"
+    ),
+    out: OutOption = None,
+    data_dir: DataOption = None,
+    seed: SeedOption = None,
+    only: OnlyOption = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Show what there is; the rest stays blank.")] = False,
+    plugin: PluginOption = None,
+) -> None:
+    """Show a table from stored results, and write its files; nothing is computed."""
+    from rstbench.session_stored import tabulate
+
+    register(plugin)
+    asked = request([], profile, store, data_dir, seed, only)
+    raise typer.Exit(tabulate(which, suites, asked, out, partial, console()))
