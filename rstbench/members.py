@@ -75,8 +75,8 @@ class Members:
         ratios = defense.ratios if isinstance(defense, R2sSpec) else (defense.ratio,)
         return [self._ticket(defense, ratio) for ratio in ratios]
 
-    def _where(self) -> str:
-        return f"{label_of(self.network)} on {label_of(self.data)}, seed {self.seed}"
+    def _where(self, seed: int) -> str:
+        return f"{label_of(self.network)} on {label_of(self.data)}, seed {seed}"
 
     def _model(self, bn_affine: bool, bias: bool, last_bn_affine: bool = False) -> ModelSpec:
         known = self.nodes.facts[self.data]
@@ -121,8 +121,7 @@ class Members:
         training = self.nodes.run.trainings[defense.training]
         inner = "natural" if training.inner.kind == "none" else "adversarial"
         extra = {"init": defense.init, "seed": seed}
-        title = f"train dense ({inner}) {label_of(self.network)} on {label_of(self.data)}, seed {seed}"
-        key = self._fit("train", model, training, extra, title)
+        key = self._fit("train", model, training, extra, f"train dense ({inner}) {self._where(seed)}")
         return Member(key, defense.checkpoint, "dense", forward_macs(model), kept=_kept(model))
 
     def _trained(self, name: str, dataset: str | None, seed: int) -> Trained:
@@ -151,7 +150,9 @@ class Members:
                 f"({', '.join(f'{r:g}' for r in search.family)})"
             )
         what = "a family" if search.family else f"{100 * ratio:g} %"
-        where = f"{label_of(self.network)} on {label_of(self.data)}, seed {seed}"
+        where = self._where(seed)
+        if defense.search_offset:
+            where += f", search seed {seed + defense.search_offset}"
         if defense.weights is None:
             init = defense.init
             model = self._model(False, False, search.last_bn_affine)
@@ -162,10 +163,10 @@ class Members:
             model = self._model(trained.spec.bn_affine, trained.spec.classifier_bias, search.last_bn_affine)
             classifier = "reinitialised" if trained.transferred else "kept"
             extra["weights"] = {"checkpoint": trained.checkpoint, "classifier": classifier, "init": init}
-            title = f"search {what} of {defense.weights} {where}"
+            where = f"of {defense.weights} {where}"
             if trained.transferred:
-                title += f", trained on {defense.weights_dataset}"
-            key = self._fit("rtt", model, search, extra, title, {"weights": trained.key})
+                where += f", trained on {defense.weights_dataset}"
+            key = self._fit("rtt", model, search, extra, f"search {what} {where}", {"weights": trained.key})
         checkpoint: str = defense.checkpoint
         if search.family:
             checkpoint += f"-{ratio_text(ratio)}"
@@ -190,7 +191,7 @@ class Members:
             "remaining_ratio": defense.ratio,
             "weights": {"checkpoint": trained.checkpoint},
         }
-        title = f"lottery ticket {100 * defense.ratio:g} % {self._where()}"
+        title = f"lottery ticket {100 * defense.ratio:g} % of {defense.weights} {self._where(seed)}"
         training = self.nodes.run.trainings[defense.training]
         key = self._fit("lottery", model, training, extra, title, {"weights": trained.key})
         return Member(

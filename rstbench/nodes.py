@@ -225,7 +225,8 @@ class Nodes:
     def _attacked(self, attack: CleanSpec | CraftedSpec, data: DatasetSpec, held_out: int | None) -> int:
         known = self.facts[data]
         if held_out is not None:
-            return min(held_out, round(known.train_samples * data.validation_fraction))
+            # As many as `data.cuts.split` cuts off: of the smallest training set still one.
+            return min(held_out, max(1, round(known.train_samples * data.validation_fraction)))
         return min(attack.samples or known.test_samples, known.test_samples)
 
     def _parts_of(self, attack: CleanSpec | CraftedSpec, data: DatasetSpec, held_out: int | None) -> int:

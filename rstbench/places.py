@@ -62,6 +62,12 @@ def _ratios(suite: Suite, cell: Cell) -> tuple[float | None, ...]:
     """Ratios of the series that the cell names, as the profile runs it; those of the suite itself or fewer."""
     series = suite.run.defenses[cell.defense]
     source = suite.run.defenses[cell.source or cell.defense]
+    declared = suite.paper.defenses[cell.defense]
+    if isinstance(series, TicketsSpec) != isinstance(declared, TicketsSpec):
+        raise SpecError(
+            f"suite {suite.run.name}: profile {suite.profile} runs {cell.defense!r}, of kind {declared.kind}, as "
+            f"{series.kind}; a series of tickets has a row for each ratio, so it has to be one under every profile"
+        )
     if not isinstance(series, TicketsSpec):
         if isinstance(source, TicketsSpec):
             raise SpecError(
@@ -69,10 +75,8 @@ def _ratios(suite: Suite, cell: Cell) -> tuple[float | None, ...]:
                 "none; name a single ticket as the source"
             )
         return (None,)
-    declared = suite.paper.defenses[cell.defense]
-    known = set(declared.ratios) if isinstance(declared, TicketsSpec) else set()
-    for name, other in ((cell.defense, known), (cell.source, set(getattr(source, "ratios", series.ratios)))):
-        strangers = [f"{ratio:g}" for ratio in series.ratios if ratio not in other]
+    for name, other in ((cell.defense, declared), (cell.source, source)):
+        strangers = [f"{r:g}" for r in series.ratios if isinstance(other, TicketsSpec) and r not in other.ratios]
         if strangers:
             raise SpecError(
                 f"suite {suite.run.name}: profile {suite.profile} runs the series {cell.defense!r} at "

@@ -123,11 +123,11 @@ class Store:
     def _directory(self, key: str) -> Path:
         if not _KEY.fullmatch(key):
             raise StoreError(f"{key!r} is not a key (64 hexadecimal digits)")
-        return self.root / "values" / key[:2] / key
+        return Path(f"{self.root}/values/{key[:2]}/{key}")
 
     def has(self, key: str) -> bool:
         """Whether a whole value is stored under `key`."""
-        return (self._directory(key) / RECORD).is_file()
+        return os.path.isfile(f"{self._directory(key)}/{RECORD}")
 
     def value(self, key: str) -> Value:
         """The value under `key`. Raises `StoreError` if it is absent or its record is not readable."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,15 @@ def test_no_more_held_out_images_than_there_are(tmp_path: Path) -> None:
     text = changed(SUITE, ("held_out: 20", "held_out: 5000"))
     made, cell = one(tmp_path, "{defense: two, attack: game}", text)
     assert made.nodes[cell.held_out[0][0][0]].passes == round(1438 * 0.05)
+
+
+def test_of_the_smallest_training_set_one_image_is_held_out(tmp_path: Path) -> None:
+    text = changed(SUITE, ("validation_fraction: 0.05", "validation_fraction: 0.02"))
+    suite = load_suite(suite_of(tmp_path, "{defense: two, attack: game}", text=text))
+    # 2 % of them are less than half an image.
+    made = plan(suite, {spec: replace(known, train_samples=20) for spec, known in facts_of(suite).items()})
+    ((*rows,),) = made.cells[0].held_out
+    assert all(made.nodes[key].kind == "predict" and made.nodes[key].passes == 1 for row in rows for key in row)
 
 
 @pytest.mark.parametrize(

@@ -256,3 +256,30 @@ def test_a_series_needs_its_ratios_on_both_sides(tmp_path: Path) -> None:
         )  # fmt: skip
     with pytest.raises(SpecError, match="is a series of tickets, and 'rst' is none"):
         asked(tmp_path, "{defense: rst, attack: pgd20, source: series}")
+
+
+def test_a_switch_with_other_ratios_may_be_the_source_of_a_series(tmp_path: Path) -> None:
+    made = asked(
+        tmp_path,
+        "{defense: series, attack: eot, source: r2s}",
+        pairs=(("ratios: [0.1, 0.3]}\n  rst:", "ratios: [0.1, 0.4]}\n  rst:"),),
+    )
+    assert [cell.columns["ratio"] for cell in made.cells] == ["0.10", "0.30"]
+    assert len({made.nodes[cell.predictions[0][0][0]].inputs["images"] for cell in made.cells}) == 1
+
+
+@pytest.mark.parametrize(
+    "name, fields",
+    [("series", "{kind: ticket, search: rst, ratio: 0.1}"), ("lottery", "{kind: tickets, search: rst, ratios: [0.2]}")],
+)
+def test_a_series_is_one_under_every_profile(tmp_path: Path, name: str, fields: str) -> None:
+    head = KINDS[: KINDS.index("  cells:\n")] + f"  cells:\n    - {{defense: {name}, attack: clean}}\n"
+    path = written(tmp_path, head + f"profiles: {{smoke: {{defenses: {{{name}: {fields}}}}}}}\n")
+    with pytest.raises(SpecError, match=f"profile smoke runs '{name}', of kind .*under every profile"):
+        planned(path, "smoke")
+
+
+def test_titles_tell_networks_apart(at: At) -> None:
+    names = ("rst", "other_search", "other_theta", "rtt", "moved", "inherited", "tuned_rtt", "reinitialised", "lottery")
+    assert len({at.node(name).title for name in names}) == len(names)
+    assert at.node("other_search").title == "search 30 % preact_resnet10-w0.06 on digits, seed 0, search seed 5"

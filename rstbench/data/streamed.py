@@ -101,7 +101,8 @@ class StreamedImages:
             except StopIteration:
                 return
             except (RuntimeError, OSError, EOFError) as error:  # of a connection that breaks off, too
-                if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+                # Torch names the process where it died; what was raised in one that lives is passed on as it is.
+                if isinstance(error, RuntimeError) and "DataLoader worker (pid" not in str(error):
                     raise
                 raise RunError(
                     f"a process that reads images died; too little memory, or too little of it shared (/dev/shm), is "
@@ -138,15 +139,17 @@ class FloatImages:
         end = max(begin, end)
         if end - begin < BLOCK and not self._begin <= begin <= self._begin + len(self._held):
             return as_float(self._stream[index].cpu())  # a look at a few of them; the reader stays where it is
-        if self._coming is None or not self._begin <= begin <= self._begin + len(self._held):
+        coming, self._coming = self._coming, None  # of what is read until an error, such as memory, nothing is held
+        if coming is None or not self._begin <= begin <= self._begin + len(self._held):
             self._begin, self._held = begin, self._held[:0]
-            self._coming = self._stream.batches(BLOCK, begin)
+            coming = self._stream.batches(BLOCK, begin)
         parts = [self._held[begin - self._begin :]]
         missing = end - begin - len(parts[0])
         while missing > 0:
-            parts.append(next(self._coming).cpu())
+            parts.append(next(coming).cpu())
             missing -= len(parts[-1])
         self._begin, self._held = begin, torch.cat(parts) if len(parts) > 1 else parts[0]
+        self._coming = coming
         return as_float(self._held[: end - begin])
 
 

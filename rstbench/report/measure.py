@@ -183,11 +183,16 @@ def measure_plan(plan: Plan, store: Store) -> tuple[CellResult, ...]:
 
 
 def describe(cell: PlannedCell) -> str:
-    """A cell in words, for messages."""
+    """A cell in words, for messages: all that tells it from the other rows of its table."""
     columns = cell.columns
-    names = ("defense", "network", "dataset", "attack" if columns["attack"] else "metric", "variant")
-    words = [columns[name] for name in names if columns[name]]
-    return "cell " + ", ".join(words)
+    attack = "natural" if columns["attack"] == "none" else columns["attack"] or columns["metric"]
+    words = [columns["defense"], columns["network"], columns["dataset"], attack, columns["variant"]]
+    words += [f"{before} {columns[name]}" for name, before in _TOLD.items() if columns.get(name)]
+    return "cell " + ", ".join(word for word in words if word)
+
+
+_TOLD = {"ratio": "ratio", "candidate_set": "ratios", "eps": "epsilon", "attack_source": "from"}
+"""Columns that need a word before them."""
 
 
 class Records:

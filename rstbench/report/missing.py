@@ -14,14 +14,9 @@ _NAMED = 8
 
 def lacking(plan: Plan, store: Store, missing: Sequence[PlannedCell], of: int, command: str) -> str:
     """Which of so many (`of`) cells are missing, and the command that computes them."""
-    named = [f"\n  {_words(cell)}" for cell in missing[:_NAMED]]
+    named = [f"\n  {describe(cell)}" for cell in missing[:_NAMED]]
     more = f"\n  and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
     return (
         f"suite {plan.suite.run.name}, profile {plan.suite.profile}: {len(missing)} of {of} cells are not in the store "
         f"{store.root}:{''.join(named)}{more}\ncompute them with: {command}"
     )
-
-
-def _words(cell: PlannedCell) -> str:
-    ratio = cell.columns["ratio"]
-    return describe(cell) + (f", ratio {ratio}" if ratio else "")

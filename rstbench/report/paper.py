@@ -64,9 +64,18 @@ def paper_value(columns: Mapping[str, str]) -> PaperRow | None:
     names: tuple[str, ...] = IDENTITY
     if columns.get("attack") == "none":
         names = tuple(name for name in IDENTITY if name not in ("norm", "eps") or columns.get(name))
-    wanted = [_comparable(name, columns.get(name, "")) for name in names]
-    found = [row for row in paper_rows() if [_comparable(name, row.columns[name]) for name in names] == wanted]
+    found = _rows_by(names).get(tuple(_comparable(name, columns.get(name, "")) for name in names), ())
     return found[0] if len(found) == 1 else None
+
+
+@lru_cache(maxsize=8)
+def _rows_by(names: tuple[str, ...]) -> Mapping[tuple[object, ...], tuple[PaperRow, ...]]:
+    """The paper's rows by what their columns `names` compare by."""
+    rows: dict[tuple[object, ...], tuple[PaperRow, ...]] = {}
+    for row in paper_rows():
+        key = tuple(_comparable(name, row.columns[name]) for name in names)
+        rows[key] = (*rows.get(key, ()), row)
+    return rows
 
 
 @lru_cache(maxsize=4096)

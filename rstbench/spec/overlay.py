@@ -27,7 +27,7 @@ from ruamel.yaml.events import (
 from rstbench.spec.faults import Fault, Path, show
 
 MAX_DEPTH = 16
-UNION_ROOMS = ("defenses", "attacks")
+UNION_ROOMS = ("defenses", "attacks", "measures")
 """Mappings whose entries are unions told apart by `kind`."""
 
 Scalar: TypeAlias = str | int | float | bool | None
@@ -78,7 +78,7 @@ class Node:
 def merge(base: Node, overlay: Node, profile: str, path: Path = ()) -> Node:
     """`overlay` laid over `base`: mappings merge key by key, everything else replaces.
 
-    A defense or an attack whose `kind` changes replaces as a whole, because the old kind's fields mean nothing to it.
+    A defense, attack or measure whose `kind` changes replaces as a whole: the old kind's fields mean nothing to it.
     """
     if not isinstance(base.value, dict) or not isinstance(overlay.value, dict) or _other_kind(base, overlay, path):
         return _owned(overlay, profile)

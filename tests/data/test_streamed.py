@@ -130,6 +130,13 @@ def test_a_reader_that_is_killed_is_said_to_be(data: Folder) -> None:
         list(batches)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_in_a_reader_that_lives_is_not_its_death(data: Folder, workers: int) -> None:
+    spec = Augmentation.model_construct(kind="resized_crop", min_scale=float("nan"), flip=False)
+    with pytest.raises(RuntimeError, match="out of bounds|expects"):  # torch's words, which change
+        list(streamed(data.train_images, workers).drawn([[(0, 0)]], spec))
+
+
 @settings(max_examples=15, deadline=None)
 @given(slices=st.lists(st.tuples(st.integers(-90, 90), st.integers(-90, 90)), min_size=1, max_size=5))
 def test_any_slices_of_float_images(data: Folder, slices: list[tuple[int, int]]) -> None:
@@ -154,6 +161,17 @@ def test_float_images_are_read_once_where_slices_follow_one_another(
     assert begun == [0] and BLOCK < 80
     with pytest.raises(ValueError, match="consecutive"):
         images[::2]
+
+
+def test_images_stay_in_their_places_where_memory_ran_short(data: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = streamed(data.train_images)[:].float() / 255
+    images = FloatImages(streamed(data.train_images))
+    assert torch.equal(images[:8], expected[:8])
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="can't allocate memory"):
+        patch.setattr(torch, "cat", lambda _: (_ for _ in ()).throw(RuntimeError("can't allocate memory")))
+        images[8:80]
+    # What `in_batches` does then: it begins there again, with fewer.
+    assert torch.equal(torch.cat([images[at : at + 12] for at in range(8, 80, 12)]), expected[8:])
 
 
 @pytest.mark.slow

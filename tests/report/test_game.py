@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rstbench.report.game import fit, value
+from rstbench.report.game import best_member, fit, value
 
 
 def grid(members: int, steps: int) -> np.ndarray:
@@ -52,6 +52,17 @@ def test_of_several_optimal_mixtures_the_nearest_is_taken() -> None:
     # 0.3 must go from the third member; the other two only gain.
     assert mixture[0] >= 0.2 - 1e-8
     assert mixture[1] >= 0.5 - 1e-8
+
+
+def test_a_single_member_by_hand() -> None:
+    # Whom no source fools counts: two images for member 1, one for the others, though member 0 is right most often.
+    right = np.array(
+        [[[1, 1, 0], [1, 1, 0], [1, 0, 1], [1, 0, 0]], [[0, 1, 0], [0, 1, 0], [1, 0, 1], [0, 0, 0]]], dtype=bool
+    )
+    assert best_member(right, near(3)).tolist() == [0, 1, 0]
+    # Of equal ones, whom the defense would draw more often; then the first.
+    assert best_member(right[:, 2:], (0.2, 0.3, 0.5)).tolist() == [0, 0, 1]
+    assert best_member(right[:, 2:], (0.4, 0.2, 0.4)).tolist() == [1, 0, 0]
 
 
 @st.composite
@@ -106,3 +117,13 @@ def test_a_battery_of_fifty_sources_on_five_hundred_images() -> None:
     others = [*np.eye(6), *generator.dirichlet(np.ones(6), 200), *(mixture + 1e-3 * (np.eye(6) - mixture))]
     assert value(right, mixture) >= max(value(right, q) for q in others) - 1e-7
     assert value(right, mixture) > value(right, np.full(6, 1 / 6)) + 0.01
+
+
+@settings(max_examples=40, deadline=None)
+@given(tables())
+def test_no_single_member_beats_the_mixture(right: np.ndarray) -> None:
+    members = right.shape[2]
+    worth = [value(right, alone) for alone in np.eye(members)]
+    alone = best_member(right, near(members))
+    assert value(right, alone) == pytest.approx(max(worth))
+    assert value(right, alone) <= value(right, fit(right, near(members))) + 1e-8

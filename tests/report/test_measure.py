@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from rstbench.errors import StoreError
-from rstbench.plan import PlannedCell
-from rstbench.report.measure import Records, measure, measure_seed
+from rstbench.plan import PlannedCell, plan
+from rstbench.report.measure import Records, describe, measure, measure_seed
+from rstbench.spec.load import load_suite
 from rstbench.store import Store
 from tests.report.planned import by_key, fill, parquet, samples, small_plan
+from tests.suites import SHIPPED, facts_of
 
 
 def cell_of(
@@ -174,6 +176,16 @@ def test_a_flipped_byte_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(bytes(data))
     with pytest.raises(StoreError, match="damaged"):
         measure(cell_of([[[key("a")]]], (1.0,), ("a",)), store)
+
+
+def test_words_tell_every_cell_from_all_others_of_its_table() -> None:
+    for path in (path for path in SHIPPED if path.name.startswith("table")):
+        suite = load_suite(path, "smoke")
+        cells = plan(suite, facts_of(suite)).cells
+        assert len({describe(cell) for cell in cells}) == len(cells), path.name
+    small = "cell r2s, preact_resnet18, cifar10, pgd20, stop=never, ratios 0.03 0.05 0.07 0.10, epsilon 8"
+    suite = load_suite(next(path for path in SHIPPED if path.stem == "table8_candidates"), "smoke")
+    assert small in [describe(cell) for cell in plan(suite, facts_of(suite)).cells]
 
 
 def test_nodes_lead_back_to_the_data(tmp_path: Path) -> None:

@@ -49,6 +49,14 @@ def test_the_game_scores_its_own_mixture() -> None:
     assert found.scores.tolist() == [0, 0, 1]
 
 
+def test_a_defense_may_commit_to_one_member() -> None:
+    # Held out, member 0 withstands both sources once, member 1 never does, though a mixture of both would do better.
+    held_out = np.array([[[1, 0], [0, 1], [1, 0]], [[1, 1], [1, 0], [0, 1]]], dtype=bool)
+    found = score(replace(cell("game"), commits="member"), RIGHT, held_out)
+    assert found.mixture == (1.0, 0.0)
+    assert found.scores.tolist() == [1, 0, 0]
+
+
 def test_what_is_no_score_is_refused() -> None:
     with pytest.raises(ValueError, match="held-out"):
         score(cell("game"), RIGHT)

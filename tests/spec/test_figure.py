@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from rstbench.spec import find_faults
 from rstbench.spec.figure import Panel
 from tests.report.figures.small_figure import FIGURE
+from tests.report.figures.test_scatter import SCATTER
 from tests.suites import changed, written
 
 PANEL = {
@@ -38,6 +39,13 @@ PANEL = {
         ({"series": [{"defense": "x", "label": "X"}, {"defense": "y", "label": "X"}]}, "the same label"),
         ({"series": [{"defense": "x", "label": str(i)} for i in range(9)]}, "9 labels; more than 8"),
         ({"series": [{"defense": "x", "label": "X", "attack": "a", "measure": "m"}]}, "not both"),
+        ({"series": [{"defense": "x", "label": "X", "source": "y"}]}, "`source` belongs to bars"),
+        (
+            {"kind": "bars", "attack": None, "measure": "m", "series": [{"defense": "x", "label": "X", "source": "y"}]},
+            "a `source` makes the images of an attack",
+        ),
+        ({"gain": True}, "`gain` belongs to scatter"),
+        ({"kind": "scatter", "attack": None, "measure": "m"}, "a scatter shows an `attack`"),
     ],
 )
 def test_panels_that_make_no_sense(fields: dict[str, object], words: str) -> None:
@@ -91,6 +99,44 @@ RST, DASHED = "{defense: rst, label: scratch}", "      dashed: dense_at\n      i
 def test_what_a_panel_shows_must_be_there(tmp_path: Path, pair: tuple[str, str], words: str) -> None:
     found = faults(tmp_path, pair)
     assert any(words in fault for fault in found), found
+
+
+@pytest.mark.parametrize(
+    "pairs, words",
+    [
+        ((), ""),
+        ((("{defense: r2s, label: ratios}", "{defense: rst, label: ratios}"),), "a scatter shows pairs of members"),
+        ((("    - {defense: r2s, measure: overlap}\n", ""),), "add {defense: r2s, measure: overlap, dataset: cifar10"),
+        ((("    - {defense: r2s, measure: overlap}\n", ""), ("  overlap: {kind: mask_overlap}\n", "")),
+         "a scatter goes over the overlap of masks; add a measure of kind mask_overlap"),
+        ((("{kind: pgd, stop: source_fooled}", "{kind: pgd, view: eot}"),), "this attack is of view eot"),
+        ((("{kind: pgd, stop: source_fooled}", "{kind: arc}"),), "this attack is of kind arc"),
+        ((("      attack: pgd20\n", "      attack: clean\n"),), "this attack is of kind clean"),
+        ((("label: ratios}", "label: ratios, attack: point}"),
+          ("attacks:\n", "attacks:\n  point: {kind: pointwise, over: [pgd20]}\n")), "this attack is of kind pointwise"),
+    ],
+)  # fmt: skip
+def test_what_a_scatter_needs(tmp_path: Path, pairs: tuple[tuple[str, str], ...], words: str) -> None:
+    found = [f"{fault.key}: {fault.message}" for fault in find_faults(written(tmp_path, changed(SCATTER, *pairs)))]
+    assert any(words in fault for fault in found) if words else found == [], found
+
+
+BAR = '        - {defense: dense_at, label: dense, measure: far, group: "8/255"}\n'
+OTHER = "        - {defense: r2s, label: ratios, attack: pgd20, source: rtt_05}\n"
+RTT_05 = "rtt_05: {kind: ticket, search: rst, ratio: 0.05, weights: dense_at}"
+TRANSFER = (
+    (BAR, BAR + OTHER),
+    ("  rst: {kind: tickets", f"  {RTT_05}\n  rst: {{kind: tickets"),
+)  # fmt: skip
+
+
+def test_a_bar_of_images_made_against_another_network(tmp_path: Path) -> None:
+    cell = "    - {defense: r2s, attack: pgd20}\n"
+    (fault,) = [each for each in faults(tmp_path, *TRANSFER) if "panels[3]" in each]
+    assert "no cell of the table measures this; add {defense: r2s, attack: pgd20, source: rtt_05" in fault
+    assert faults(tmp_path, *TRANSFER, (cell, cell + cell.replace("pgd20}", "pgd20, source: rtt_05}"))) == []
+    unknown = (TRANSFER[0][0], BAR + OTHER.replace("rtt_05", "rtt_5"))
+    assert any("series[2].source: not defined in `defenses`" in each for each in faults(tmp_path, unknown))
 
 
 def test_an_overlay_that_breaks_the_figure(tmp_path: Path) -> None:

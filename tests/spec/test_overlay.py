@@ -143,3 +143,13 @@ def test_only_unions_are_told_apart_by_kind() -> None:
         "attacks": {"p": {"kind": "clean"}},
         "searches": {"s": {"kind": "clean", "steps": 3}},
     }
+
+
+@pytest.mark.parametrize("room", ["defenses", "attacks", "measures"])
+def test_an_entry_of_another_kind_replaces_as_a_whole(room: str) -> None:
+    base, _ = read_tree(f"{room}:\n  a: {{kind: one, field: 1}}\n  b: {{kind: one, field: 1}}\n")
+    overlay, _ = read_tree(f"{room}:\n  a: {{kind: two, other: 2}}\n  b: {{kind: one, other: 2}}\n")
+    assert base is not None and overlay is not None
+    assert merge(base, overlay, "smoke").plain() == {
+        room: {"a": {"kind": "two", "other": 2}, "b": {"kind": "one", "field": 1, "other": 2}}
+    }

@@ -87,7 +87,11 @@ def _judge_one(claim: Claim, rows: Rows, where: Where) -> Finding:
             *(f"no suite {pattern}*.yaml in {where.suites}" for pattern in absent),
             *(f"{suite.path}: {suite.reason}" for suite in among if suite.reason),
             *dict.fromkeys(missing.reason for missing in first.missing if missing.reason),
-            *(["the profile has none of its rows"] if len(first.left_out) == len(claim.statements) else []),
+            *(
+                ["the profile has none of its rows; another may have, such as paper"]
+                if len(first.left_out) == len(claim.statements)
+                else []
+            ),
         ),
     )
 

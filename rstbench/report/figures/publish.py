@@ -103,9 +103,8 @@ def _note(plan: Plan, panels: Sequence[Shown], missing: Sequence[PlannedCell]) -
         text += " Points of one ratio stand side by side."
     if any(panel.pairs for panel in panels):
         own = "members" if any(panel.panel.gain for panel in panels) else "mean of members"
-        text += (
-            f" Scatter: dashed, {own} attacked themselves; triangle, mean overlap of random masks; series side by side."
-        )
+        text += f" Scatter: dashed, {own} attacked themselves (white box); triangle, mean overlap of random masks."
+        text += " Series of equal overlap stand side by side."
     if missing:
         text += f" {len(missing)} of the figure's cells are not run."
     note = plan.suite.run.figure.note if plan.suite.run.figure is not None else ""

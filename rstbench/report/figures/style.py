@@ -22,7 +22,7 @@ SMALL, TINY = 8, 7
 GAIN = "robust_acc_gain"
 """Metric of points above the accuracy on images made against oneself."""
 _METRICS = {
-    GAIN: "gain over attacking the member itself, points",
+    GAIN: "gain over white-box attack, points",
     "natural_acc": "natural accuracy, %",
     "robust_acc": "robust accuracy, %",
     "feature_distance": "relative distance of feature maps",

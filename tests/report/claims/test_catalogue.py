@@ -52,6 +52,15 @@ def test_bounds_are_bounds() -> None:
                 assert len(statement.quantity.terms) == 2
 
 
+@pytest.mark.parametrize("name", ["inherited-mostly-best", "tuned-natural-best-low", "adversarial-rtt-natural-best"])
+def test_mostly_the_best_is_counted_by_places_and_not_by_pairs(name: str) -> None:
+    """One pair of lines for each of two rivals would let a lead over the weaker one stand for both."""
+    (found,) = [claim for claim in CLAIMS if claim.id == name]
+    assert {statement.quantity.form for statement in found.statements} == {"lead"}
+    places = [statement.quantity.terms[0].pick for statement in found.statements]
+    assert len(places) == len(set(places)) and all(len(each.quantity.terms) == 3 for each in found.statements)
+
+
 def test_every_section_of_results_has_claims() -> None:
     sections = {claim.section for claim in CLAIMS}
     named = {"4.2", "4.3", "4.4", "4.5", "4.6", "4.7", "5.1", "5.2", "5.3", "5.4", "5.5", "6.1", "6.2", "6.3"}

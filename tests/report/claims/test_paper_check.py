@@ -56,6 +56,8 @@ def test_bounds_of_ours_do_not_accuse_the_paper() -> None:
     assert against_paper(claim(strict)).verdict == "contradicts"
     ours = above("dense", value(DENSE), 90.0, plain=False)
     assert against_paper(claim(ours)).verdict == "silent"
+    # Nor do they acquit it: "comparable" sizes are comparable by a bound of ours.
+    assert against_paper(BY_ID["imagenet-sizes"]).verdict == "silent"
 
 
 def test_how_many_must_agree() -> None:
