@@ -125,7 +125,10 @@ class Members:
         return Member(key, defense.checkpoint, "dense", forward_macs(model), kept=_kept(model))
 
     def _trained(self, name: str, dataset: str | None, seed: int) -> Trained:
-        """The dense network that a ticket's weights come from. Raises `SpecError` if the defense is of another kind."""
+        """The dense network that a ticket's weights come from.
+
+        Raises `SpecError` if the defense is of another kind, or its images have another number of channels.
+        """
         run = self.nodes.run
         dense = run.defenses[name]
         if not isinstance(dense, DenseSpec):
@@ -133,6 +136,12 @@ class Members:
                 f"suite {run.name}: `weights: {name}` is of kind {dense.kind}; only a dense network has them"
             )
         data = self.data if dataset is None else run.datasets[dataset]
+        there, here = (self.nodes.facts[each].channels for each in (data, self.data))
+        if there != here:
+            raise SpecError(
+                f"suite {run.name}: weights trained on {dataset} ({there} channels) cannot be transferred to "
+                f"{label_of(self.data)} ({here} channels)"
+            )
         (member,) = Members(self.nodes, data, self.network, seed).of(dense, name)
         return Trained(member.key, member.checkpoint, dense, data != self.data)
 

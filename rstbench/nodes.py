@@ -48,6 +48,9 @@ Models = Mapping[str, Mapping[str, Any]]
 CUT = {"validation_fraction", "validation_seed"}
 """Fields of a data set's spec that concern only what trains on it."""
 
+NETWORKS = ("train", "search", "rtt", "tune", "lottery")
+"""Kinds of nodes that train or search networks."""
+
 PART_BYTES = 2**30
 """Images of a craft or predict node, as float32: where they would take more, they are attacked and judged in parts.
 

@@ -54,8 +54,21 @@ def places(suite: Suite) -> Iterator[Place]:
                             f"suite {run.name}: profile {suite.profile} runs {name!r}, which only its overlay defines; "
                             f"define it in the suite's own `{room}` too, so that the row says what it stands for"
                         )
+                _check_transfers(suite, cell, dataset)
                 for ratio in _ratios(suite, cell):
                     yield Place(cell, dataset, network, ratio)
+
+
+def _check_transfers(suite: Suite, cell: Cell, dataset: str) -> None:
+    """Where an overlay brings two data sets to one, a transferred ticket would in silence become one of its own."""
+    names = (cell.defense, cell.source or cell.defense)
+    for other in {each: None for name in names for each in datasets_behind(suite.run, name)}:
+        apart = [spec.datasets.get(other) != spec.datasets[dataset] for spec in (suite.paper, suite.run)]
+        if apart == [True, False]:
+            raise SpecError(
+                f"suite {suite.run.name}: profile {suite.profile} runs {dataset!r} and {other!r} on the same data, so "
+                f"that the weights of {cell.defense!r} would not be transferred; give one of them a `validation_seed`"
+            )
 
 
 def _ratios(suite: Suite, cell: Cell) -> tuple[float | None, ...]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -283,3 +284,56 @@ def test_titles_tell_networks_apart(at: At) -> None:
     names = ("rst", "other_search", "other_theta", "rtt", "moved", "inherited", "tuned_rtt", "reinitialised", "lottery")
     assert len({at.node(name).title for name in names}) == len(names)
     assert at.node("other_search").title == "search 30 % preact_resnet10-w0.06 on digits, seed 0, search seed 5"
+
+
+def test_what_is_transferred_is_so_under_every_profile(tmp_path: Path) -> None:
+    head = KINDS[: KINDS.index("  cells:\n")] + "  cells:\n    - {defense: moved, attack: clean}\n"
+    overlay = "profiles: {smoke: {datasets: {twenty: {source: digits, MORE}}}}\n"
+    path = written(tmp_path, head + overlay.replace("MORE", "validation_fraction: 0.05"))
+    assert planned(path).cells
+    with pytest.raises(SpecError, match=r"smoke runs 'cifar10' and 'twenty' on the same data, .* 'moved' would not be"):
+        planned(path, "smoke")
+    other_cut = written(tmp_path, head + overlay.replace("MORE", "validation_seed: 1"))
+    (rtt,) = [node for node in planned(other_cut, "smoke").nodes.values() if node.kind == "rtt"]
+    assert rtt.spec["weights"]["classifier"] == "reinitialised"
+
+
+# As the golden keys of tests/test_plan.py: a store that was filled for weeks is found again under them.
+GOLDEN = """
+b369e731ea49037c36415542ca240c25 rtt
+f12eda76645eb792be0d8fac74c58f9e moved
+21d27dd50fef7998653ba4aa4f3e8bc6 inherited
+32b3da0a2bf55a94f07f6d509ab3228d reinitialised
+e9984c551a7f6fb51d1fc1f963eb9413 tuned_rtt
+c3b253f8b2c79ea850a5974d1b0e0566 lottery
+e038212662995e5757205df150618809 other_search
+52905cd12aa0a94839ede34cd5eb25f6 other_theta
+76095f8dce65831ef0f870526926189a family
+d75510bd2fe6bc93d57fc4640bb271cd params_m
+368c45683eb741f8efe3ab2e467ba900 bytes
+a466d75e916a9c1d72d947f56e114349 feature_distance
+38068fd350f27a621b296b94bdecfd06 mask_overlap
+"""
+
+
+def test_golden_keys_of_every_kind(tmp_path: Path) -> None:
+    names = ("rtt", "moved", "inherited", "reinitialised", "tuned_rtt", "lottery", "other_search", "other_theta")
+    at = At(tmp_path)
+    lines = [f"{at.node(name).key[:32]} {name}" for name in names]
+    family = At(tmp_path, ("  rst:\n    epochs: 1\n", "  rst:\n    family: [0.1, 0.3]\n    epochs: 1\n"))
+    lines.append(f"{family.of('r2s')[0].key[:32]} family")
+    made = asked(
+        tmp_path, "{defense: rst, measure: params}", "{defense: switch, measure: size}",
+        "{defense: dense_at, measure: distance}", "{defense: r2s, measure: overlap}",
+    )  # fmt: skip
+    lines += [f"{cell.values[0][:32]} {cell.columns['metric']}" for cell in made.cells]
+    assert "\n".join(lines) == GOLDEN.strip()
+
+
+def test_weights_move_between_images_of_equal_channels_only(at: At) -> None:
+    facts = dict(at.nodes.facts)
+    twenty = at.suite.run.datasets["twenty"]
+    facts[twenty] = replace(facts[twenty], channels=3, mean=(0.5,) * 3, std=(0.25,) * 3)
+    at.nodes.facts = facts
+    with pytest.raises(SpecError, match=r"trained on twenty \(3 channels\) cannot be transferred to digits \(1"):
+        at.of("moved")

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from rstbench.errors import RstbenchError, RunError
-from rstbench.nodes import Node
+from rstbench.nodes import NETWORKS, Node
 from rstbench.store import Store
 
 _PROGRESS_EVERY_S = 0.2
@@ -106,7 +106,7 @@ class _Progress:
         self._last = 0.0
 
     def __call__(self, done: float, total: float, note: str) -> None:
-        self._stop.training = self._node.kind in ("train", "search", "rtt", "tune", "lottery")
+        self._stop.training = self._node.kind in NETWORKS
         self._stop.check()
         if time.monotonic() - self._last > _PROGRESS_EVERY_S:
             self._last = time.monotonic()

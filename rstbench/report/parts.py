@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rstbench.nodes import NETWORKS as NETWORKS
 from rstbench.plan import Node
-
-NETWORKS = ("train", "search", "rtt", "tune", "lottery")
-"""Kinds of nodes that train or search networks."""
 
 
 def parts_of(key: str, nodes: Mapping[str, Node]) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ class _TicketFields(_Fields):
     weights: Name | None = Field(
         None,
         description="key in `defenses`, of kind dense: draw the ticket from its trained weights, not from random ones "
-        "(a robust trained ticket, RTT; paper, Section 5.2)",
+        "(a robust trained ticket, RTT; paper, Section 5.2). A `seed_offset` of the ticket counts for them too",
     )
     weights_dataset: Name | None = Field(
         None,

@@ -133,7 +133,7 @@ def test_a_reader_that_is_killed_is_said_to_be(data: Folder) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_in_a_reader_that_lives_is_not_its_death(data: Folder, workers: int) -> None:
     spec = Augmentation.model_construct(kind="resized_crop", min_scale=float("nan"), flip=False)
-    with pytest.raises(RuntimeError, match="out of bounds|expects"):  # torch's words, which change
+    with pytest.raises(RuntimeError, match=r"out of bounds|expects"):  # torch's words, which change
         list(streamed(data.train_images, workers).drawn([[(0, 0)]], spec))
 
 
