@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rstbench.estimate import CORE_FLOPS, GPU_FLOPS
 from rstbench.plan import merge_nodes
 from rstbench.report.paper import IDENTITY, paper_csv, paper_rows
 from rstbench.report.table import answered, tidy
@@ -65,3 +66,14 @@ def test_tables_join_with_the_paper_on_the_columns_of_its_values(tmp_path: Path)
     joined = paper.merge(ours, on=list(IDENTITY), how="left", validate="one_to_one", suffixes=("_paper", ""))
     assert len(joined) == len(paper) == 272
     assert (joined["value"] == joined["value_paper"]).all()
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_express_fits_one_gpu_for_an_hour(path: Path) -> None:
+    """By the stated rates, ImageNet's 1.28 million images counted as those of a small data set."""
+    assert sum(2 * node.macs / GPU_FLOPS[node.precision] for node in planned(path, "express").nodes.values()) <= 3600
+
+
+def test_the_nine_tables_take_a_desk_a_day() -> None:
+    nodes = merge_nodes(planned(path, "desk") for path in TABLES)
+    assert sum(2 * node.macs / CORE_FLOPS[node.precision] for node in nodes.values()) <= 2 * 24 * 3600
