@@ -115,9 +115,9 @@ def run(request: Request, settings: Settings, out: Path | None, console: Console
     plans = plans_of(request, store, create=not may_only_show, absent=absent if may_only_show else None)
     nodes = merge_nodes(plans)
     missing = {key: node for key, node in nodes.items() if not store.has(key)}
-    if missing and may_only_show:
+    if may_only_show and any(node.macs for node in missing.values()):
         _require_gpu(plans, store, console)
-    if absent:
+    if absent and any(node.kind == "data" for node in nodes.values()):
         raise absent[0]
     if missing:
         store.prepare()

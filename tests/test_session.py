@@ -61,6 +61,14 @@ def test_a_finished_run_only_publishes(tmp_path: Path, console: Console) -> None
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)
 
 
+def test_profile_paper_needs_neither_gpu_nor_data_to_count_parameters(tmp_path: Path, console: Console) -> None:
+    suite = Path(__file__).parents[1] / "suites" / "sizes.yaml"
+    asked = Request([suite], "paper", tmp_path / "store", tmp_path / "no data")
+    assert run(asked, Settings(data_dir=None, device=None, workers=1), tmp_path / "out", console) == 0
+    frame = (tmp_path / "out" / "table.csv").read_text()
+    assert "11.17" in frame and "46.16" in frame
+
+
 def test_profile_paper_needs_no_gpu_where_all_is_done(tmp_path: Path, console: Console) -> None:
     request = request_of(written(tmp_path), profile="paper")
     filled(request)
