@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from rstbench.errors import SpecError
 from rstbench.nodes import Member, Nodes
+from rstbench.spec.attack_fields import Bounded
 from rstbench.spec.attacks import AllMembersSpec, CleanSpec, CraftedSpec
 from rstbench.spec.budgets import budget, judged_within, reported_budget
 from rstbench.spec.derived import DerivedSpec, GameSpec, PointwiseSpec, chosen_from
@@ -22,16 +23,32 @@ def attacks_behind(suite: SuiteSpec, attack: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Source:
-    """Images made against one source (a craft node), or the clean ones (a data node), and what is to judge them."""
+    """Images made against one source (a craft node), or the clean ones (a data node), and what is to judge them.
+
+    against: the networks that they are made against, none for clean images.
+    """
 
     key: str
     label: str
     attack: CleanSpec | CraftedSpec
     title: str
     held_out: int | None
+    against: tuple[Member, ...] = ()
 
     def judged(self, nodes: Nodes, members: Sequence[Member], data: DatasetSpec) -> tuple[str, ...]:
-        """Keys of the predict nodes of all members on these images."""
+        """Keys of the predict nodes of all members on these images.
+
+        Raises `SpecError` if images that were kept from smaller epsilons are to be judged by any network but the one
+        that they fooled there.
+        """
+        if isinstance(self.attack, Bounded) and self.attack.smaller_epsilons:
+            judges, attacked = ([(one.key, one.checkpoint) for one in each] for each in (members, self.against))
+            if judges != attacked:
+                raise SpecError(
+                    f"suite {nodes.run.name}: {self.title.removeprefix('predict ')}: `smaller_epsilons` keeps images "
+                    "that fool the attacked network, and here others judge them too; only one network that is "
+                    "attacked and judged itself has a worst case over epsilons"
+                )
         return tuple(
             nodes.predict(self.key, m, self.attack, data, f"{self.title} to {m.label}", self.held_out) for m in members
         )
@@ -107,6 +124,7 @@ class Images:
                 attack,
                 f"predict {title}: {label}",
                 held_out,
+                tuple(members),
             )
             for members, label, text in sources
         ]

@@ -53,6 +53,14 @@ class Members:
         name: the defense's key in the suite, which labels it as a member of a switch. A deterministic ensemble is one
         member with `parts`. Raises `SpecError` for a network of family `external` that nothing brings.
         """
+        if isinstance(defense, ForeignSpec):  # asked for once, and not hashable
+            return self._of(defense, name)
+        known, asked = self.nodes.members, (self.data, self.network, self.seed, defense, name)
+        if asked not in known:
+            known[asked] = tuple(self._of(defense, name))
+        return list(known[asked])
+
+    def _of(self, defense: DefenseSpec, name: str) -> list[Member]:
         if isinstance(defense, ForeignSpec):
             return [self._foreign(defense)]
         if isinstance(defense, EnsembleSpec):
@@ -113,7 +121,8 @@ class Members:
         validated = known.train_samples * self.data.validation_fraction
         passes = training_passes(training, known.train_samples - validated, validated)
         every = {"data": self.nodes.data(self.data), **(inputs or {})}
-        return self.nodes.add(kind, spec, every, title, passes, forward_macs(model), training.engine.precision)
+        work = (passes, forward_macs(model), training.engine.precision, known.train_samples)
+        return self.nodes.add(kind, spec, every, title, *work)
 
     def _dense(self, defense: DenseSpec) -> Member:
         seed = self.seed + defense.seed_offset

@@ -9,7 +9,9 @@ Kinds of nodes and their inputs::
     tune      data, ticket               the weights that a ticket keeps, trained under its frozen mask
     lottery   data, weights              a lottery ticket: pruned by magnitude, rewound, trained under the mask
     model     data                       a model from elsewhere, loaded once and looked at
-    craft     data, member_0 ...         adversarial images against one view of the members
+    craft     data, member_0 ...         adversarial images against one view of the members;
+              and smaller                where what fooled the network within a smaller epsilon is kept: the craft node
+                                         of the same attack there
     predict   images, target             predictions of one network on clean (data) or adversarial (craft) images;
               or target_0 ...            of the average of several; where far images do not count, data too, for the
                                          clean ones in their place
@@ -32,10 +34,13 @@ from rstbench.data.remembered import DataFacts
 from rstbench.spec.attacks import NOT_CRAFTED, CleanSpec, CraftedSpec
 from rstbench.spec.base import digest
 from rstbench.spec.base import ratio_text as ratio_text
-from rstbench.spec.budgets import judged_within, passes, written_out
-from rstbench.spec.foreign import ForeignSpec
+from rstbench.spec.budgets import judged_within, passes, reported_budget, written_out
+from rstbench.spec.labels import foreign_label as foreign_label
+from rstbench.spec.labels import label_of as label_of
+from rstbench.spec.labels import model_digest as model_digest
 from rstbench.spec.measures import NOT_MEASURED, FeatureDistanceSpec, MeasureSpec, ParametersSpec
-from rstbench.spec.models import DatasetSpec, NetworkSpec
+from rstbench.spec.models import DatasetSpec
+from rstbench.spec.reuse import smaller
 from rstbench.spec.suite import SuiteSpec
 from rstbench.spec.versions import BUILDER_VERSIONS
 
@@ -51,6 +56,9 @@ CUT = {"validation_fraction", "validation_seed"}
 NETWORKS = ("train", "search", "rtt", "tune", "lottery")
 """Kinds of nodes that train or search networks."""
 
+_FIRST = ", first at epsilon "
+"""In titles of attacks whose images serve at a larger epsilon."""
+
 PART_BYTES = 2**30
 """Images of a craft or predict node, as float32: where they would take more, they are attacked and judged in parts.
 
@@ -63,7 +71,8 @@ class Node:
     """One piece of work. `inputs`: role -> key.
 
     For estimates: `macs`, the multiply-accumulates it takes; `passes`, the same in forward passes of one image through
-    one network; `precision`, in which most of them are done.
+    one network; `precision`, in which most of them are done; `images`, how many it trains on (those for validation
+    among them), attacks, judges or measures.
     """
 
     kind: str
@@ -74,6 +83,7 @@ class Node:
     macs: float
     passes: float = 0.0
     precision: str = "fp32"
+    images: float = 0.0
 
 
 def node_key(kind: str, spec: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
@@ -110,6 +120,8 @@ class Nodes:
     facts: Facts
     models: Models = field(default_factory=dict)
     by_key: dict[str, Node] = field(default_factory=dict)
+    members: dict[tuple[Any, ...], tuple[Member, ...]] = field(default_factory=dict)
+    """Networks behind defenses that were asked for before (`members.Members`): most cells ask for the same ones."""
     _joins: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def add(
@@ -121,10 +133,11 @@ class Nodes:
         passes: float = 0.0,
         macs_per_pass: float = 0.0,
         precision: str = "fp32",
+        images: float = 0.0,
     ) -> str:
         """Add a node if there is none of its key yet; returns the key. passes: of one image through one network."""
         key = node_key(kind, spec, inputs)
-        node = Node(kind, key, spec, inputs, title, passes * macs_per_pass, passes, precision)
+        node = Node(kind, key, spec, inputs, title, passes * macs_per_pass, passes, precision, images)
         self.by_key.setdefault(key, node)
         return key
 
@@ -152,7 +165,8 @@ class Nodes:
         held_out: attack so many images of the validation part, in place of test images.
         """
         cifar = data.source in ("cifar10", "cifar100")
-        attack = written_out(attack, cifar, self.facts[data].image_size)
+        ours = all(bool(source.kept) for source in sources)
+        attack = written_out(attack, cifar, self.facts[data].image_size, ours)
         spec: dict[str, Any] = {
             "attack": attack.model_dump(mode="json", exclude=NOT_CRAFTED),
             "checkpoint": _checkpoint(sources),
@@ -165,11 +179,23 @@ class Nodes:
         asked = 1 if getattr(attack, "view", "member") == "switch" else len(sources)  # a switch draws one for an image
         work = self._attacked(attack, data, held_out) * passes(attack) * asked
         count = self._parts_of(attack, data, held_out)
+        first: list[dict[str, str]] = [{}] * count
+        if (before := smaller(attack)) is not None:
+            words = title.partition(_FIRST)[0] + _FIRST + reported_budget(before)[1]
+            key = self.craft(before, data, sources, seed, words, probabilities, held_out)
+            first = [{"smaller": each} for each in self._joins.get(key, (key,))]
         parts = [
             self.add(
-                "craft", spec | part, inputs, title + words, work / count, sources[0].macs, attack.engine.precision
+                "craft",
+                spec | part,
+                inputs | at,
+                title + words,
+                work / count,
+                sources[0].macs,
+                attack.engine.precision,
+                self._attacked(attack, data, held_out) / count,
             )
-            for part, words in _parts(count)
+            for (part, words), at in zip(_parts(count), first, strict=True)
         ]
         return self._joined(parts, title)
 
@@ -205,7 +231,15 @@ class Nodes:
             # A part's images name their part already.
             places = [(key, {}, words) for key, (_, words) in zip(crafted, _parts(len(crafted)), strict=True)]
         parts = [
-            self.add("predict", spec | part, {"images": key, **targets}, title + words, work / len(places), target.macs)
+            self.add(
+                "predict",
+                spec | part,
+                {"images": key, **targets},
+                title + words,
+                work / len(places),
+                target.macs,
+                images=work / len(places),
+            )
             for key, part, words in places
         ]
         return self._joined(parts, title)
@@ -223,7 +257,8 @@ class Nodes:
         known = self.facts[data]
         images = min(measure.samples or known.test_samples, known.test_samples)
         inputs["data"] = self.data(data)
-        return self.add("measure", spec | {"seed": seed}, inputs, title, 2.0 * images, members[0].macs)
+        work = 2.0 * images * len(members)
+        return self.add("measure", spec | {"seed": seed}, inputs, title, work, members[0].macs, images=images)
 
     def _attacked(self, attack: CleanSpec | CraftedSpec, data: DatasetSpec, held_out: int | None) -> int:
         known = self.facts[data]
@@ -260,20 +295,3 @@ def _held_out(data: DatasetSpec, held_out: int | None) -> dict[str, Any]:
     if held_out is None:
         return {}
     return {"held_out": held_out, "cut": data.model_dump(mode="json", include=CUT)}
-
-
-def model_digest(defense: ForeignSpec) -> str:
-    """What tells one model from elsewhere from another, whatever tables call it."""
-    return digest(defense.model_dump(mode="json", exclude={"report_as"}))
-
-
-def foreign_label(defense: ForeignSpec) -> str:
-    """Name of a model from elsewhere, e.g. "torchvision:resnet50"."""
-    return f"{defense.source}:{defense.name}"
-
-
-def label_of(spec: DatasetSpec | NetworkSpec) -> str:
-    """Name of what was really run: the data source, or the family with its width."""
-    if isinstance(spec, DatasetSpec):
-        return spec.name or spec.source
-    return spec.family if spec.width == 1.0 else f"{spec.family}-w{spec.width:g}"

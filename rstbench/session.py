@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from rstbench import estimate
 from rstbench.data.sources import DataFacts, facts, locate, published_facts
 from rstbench.errors import DataError, DeviceError, RunError, SpecError, StoreError
 from rstbench.execute.local import Outcome, Settings, execute
-from rstbench.execute.progress import duration, observer
+from rstbench.execute.progress import observer
 from rstbench.foreign.identity import identify
 from rstbench.nodes import Node
 from rstbench.plan import Plan, merge_nodes, model_digest, plan
@@ -24,6 +21,7 @@ from rstbench.report.curves import publish_curves
 from rstbench.report.figures import publish_figure
 from rstbench.report.publish import Published, publish
 from rstbench.report.robustbench import write_model_info
+from rstbench.session_plan import expected_seconds, show_plan
 from rstbench.spec import Suite, SuiteSpec, load_suite
 from rstbench.spec.behind import datasets_behind, used_defenses
 from rstbench.spec.foreign import ForeignSpec
@@ -122,7 +120,7 @@ def run(request: Request, settings: Settings, out: Path | None, console: Console
     if missing:
         store.prepare()
     console.print(_opening(nodes, missing), highlight=False)
-    with observer(missing, console) as watch:
+    with observer(missing, console, expected_seconds(nodes, missing, store, settings.device)) as watch:
         outcome = execute(nodes, store, settings, watch)
     code = _report(outcome, missing, console)
     for each in plans:
@@ -147,12 +145,19 @@ def _draw(each: Plan, store: Store, folder: Path, console: Console) -> None:
 
 
 def run_curves(
-    request: Request, cell: Cell, axes: Sequence[str], settings: Settings, out: Path | None, console: Console
+    request: Request,
+    cell: Cell,
+    axes: Sequence[str],
+    settings: Settings,
+    out: Path | None,
+    console: Console,
+    reuse: bool = False,
 ) -> int:
     """One attack of a suite on one of its defenses, over its steps, restarts and epsilon; returns the exit code.
 
     cell: which attack, defense and source; data set and network default to the first of the matrix. axes: of
-    `spec.made.AXES`; empty: all. Raises `SpecError` for axes, attacks or defenses that do not exist.
+    `spec.made.AXES`; empty: all. reuse: along epsilon, attack only what stands at the smaller ones. Raises `SpecError`
+    for axes, attacks or defenses that do not exist, and where reuse would be no worst case.
     """
     unknown = sorted(set(axes) - set(AXES))
     if unknown:
@@ -163,15 +168,19 @@ def run_curves(
     places = {"dataset": cell.dataset or matrix.dataset[0], "network": cell.network or matrix.network[0]}
     cell = cell.model_copy(update=places)
     data = suite.run.datasets.get(places["dataset"])
-    made, series = series_suite(suite, cell, axes or AXES, 1.0 if data is None else _diameter(data, request.data_dir))
+    largest = 1.0 if data is None else _diameter(data, request.data_dir)
+    made, series = series_suite(suite, cell, axes or AXES, largest, reuse)
     asked = replace(request, suites=[made])
-    folder = out or Path("results") / f"{made.run.name}-{cell.defense}-{cell.attack}-{suite.profile}"
+    folder = out or Path("results") / f"{made.run.name}-{cell.defense}-{cell.attack}{'-reuse' * reuse}-{suite.profile}"
     code = run(asked, settings, folder, console)
     store = Store(request.store)
     curves = publish_curves(plans_of(asked, store)[0], store, series, folder)
     for axis, remarks in curves.remarks.items():
         for remark in remarks:
             console.print(f"{axis}: {remark}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    if reuse:
+        text = "epsilon: what fell at a smaller one is kept (--reuse); that the curve does not rise proves nothing"
+        console.print(text, highlight=False, soft_wrap=True)
     console.print(f"curves: {', '.join(map(str, curves.paths))}", markup=False, highlight=False, soft_wrap=True)
     return code
 
@@ -245,41 +254,3 @@ def show(published: Published, each: Plan, console: Console) -> None:
 
     terminal(each, published.frame, published.answering, published.further, console, published.battery)
     console.print(f"results: {', '.join(map(str, published.paths))}", markup=False, highlight=False, soft_wrap=True)
-
-
-def show_plan(plans: Sequence[Plan], store: Store, console: Console) -> None:
-    """Print nodes, what is stored, what is shared, and the estimated cost of what is left."""
-    rows = estimate.costs(plans, store)
-    table = Table(title=" + ".join(f"{p.suite.run.name} ({p.suite.profile})" for p in plans))
-    for name in ("kind", "nodes", "stored", "shared", "forward passes", "PFLOP"):
-        table.add_column(name, justify="left" if name == "kind" else "right")
-    for row in rows:
-        numbers = (row.nodes, row.stored, row.shared, f"{row.passes:.3g}", f"{2 * row.macs / 1e15:.3g}")
-        table.add_row(row.kind, *map(str, numbers))
-    console.print(table)
-    if len(plans) > 1:
-        console.print(_costs_by_suite(plans, store))
-    left = estimate.left(merge_nodes(plans), store)
-    rates = [f"{estimate.GPU_FLOPS[p] / 1e12:.0f} TFLOP/s in {p}" for p in ("bf16", "fp32")]
-    rates += [f"{estimate.CORE_FLOPS[p] / 1e9:.0f} GFLOP/s in {p}" for p in ("bf16", "fp32")]
-    console.print(
-        "A forward pass is one image through one network; a pass to the input counts as one more.\n"
-        f"Left to compute: {left.flop / 1e15:.3g} PFLOP, about {left.gpu_hours:.3g} GPU-hours "
-        f"(one H200 at {rates[0]}, {rates[1]}) or {duration(left.core_seconds)} of one CPU core "
-        f"(at {rates[2]}, {rates[3]}).",
-        highlight=False,
-    )
-
-
-def _costs_by_suite(plans: Sequence[Plan], store: Store) -> Table:
-    """What each suite would cost alone; together they cost less, for they share nodes."""
-    cores = os.cpu_count() or 1
-    table = Table(caption=f"Each as if it ran alone, without what is stored. This machine has {cores} CPU cores.")
-    for name in ("suite", "cells", "nodes", "GPU-hours", "CPU core-hours", f"hours on {cores} cores"):
-        table.add_column(name, justify="left" if name == "suite" else "right")
-    for each in plans:
-        left = estimate.left(each.nodes, store)
-        hours = left.core_seconds / 3600
-        numbers = [f"{left.gpu_hours:.3g}", f"{hours:.3g}", f"{hours / cores:.3g}"]
-        table.add_row(each.suite.run.name, str(len(each.cells)), str(len(each.nodes)), *numbers)
-    return table

@@ -201,3 +201,37 @@ def test_curves_of_profile_paper_need_a_gpu_to_train(
     out, err = capfd.readouterr()
     assert code == 2 and "GPU-hours" in out and err.startswith("rstbench: profile paper needs a GPU")
     assert not Path("results").exists() and not Path(".rstbench").exists()
+
+
+def test_a_curve_that_keeps_what_fell(tmp_path: Path) -> None:
+    path = written(tmp_path, CURVES)
+    command = ("curves", path, "--defense", "dense_at", "--attack", "pgd20", "--axis", "epsilon", "--reuse", *COMMON,
+               "--device", "cpu", "--workers", 1)  # fmt: skip
+    done = rstbench(*command, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert "epsilon: what fell at a smaller one is kept (--reuse)" in done.stdout
+    found = rows(tmp_path / "results" / "tiny-curves-dense_at-pgd20-reuse-smoke" / "curves.csv")
+    right = [round(float(row["accuracy"]) * 20 / 100) for row in found]
+    assert right == sorted(right, reverse=True), "what fell stays down"
+    kept = [row["kept"] for row in found]
+    # Every image that is wrong at one epsilon is kept at the next.
+    assert kept[:2] == ["", ""] and [int(each) for each in kept[2:]] == [20 - count for count in right[1:-1]]
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("--defense", "r2s", "--attack", "pgd20"), "only one network that is attacked and judged itself"),
+        (("--defense", "dense_at", "--attack", "pgd20", "--source", "r2s"), "here others judge them too"),
+        (("--defense", "dense_at", "--attack", "pgd20", "--axis", "steps"), "no curve is over epsilon"),
+    ],
+)
+def test_nothing_is_kept_for_other_networks(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    words: str,
+) -> None:
+    common = ("--reuse", *COMMON, "--device", "cpu")
+    assert words in refused(monkeypatch, capfd, "curves", written(tmp_path, CURVES), *arguments, *common)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rstbench.errors import SpecError
+from rstbench.spec.attack_fields import Bounded
 from rstbench.spec.attacks import CleanSpec, CraftedSpec
 from rstbench.spec.battery import attack_spec, named_attack
 from rstbench.spec.budgets import written_out
@@ -68,9 +69,13 @@ def chosen_attacks(
             raise SpecError(f"attack {name}: adversaries of kind {spec.kind} choose among attacks of a suite")
         if isinstance(spec, CleanSpec):
             continue
+        if isinstance(spec, Bounded) and spec.smaller_epsilons:
+            raise SpecError(
+                f"attack {name}: `smaller_epsilons` keeps images that a suite has stored; ask for every epsilon alone"
+            )
         if name in RESERVED:
             raise SpecError(f"an attack cannot be called {name!r}: every evaluation has a row of that name")
-        spec = written_out(spec, False, image_size)
+        spec = written_out(spec, False, image_size, ours=False)
         if name in chosen and chosen[name] != spec:
             name = f"{name}#{len(chosen)}"
         chosen[name] = spec

@@ -24,13 +24,15 @@ def arc(
     steps: int,
     rho: float,
     rivals: int,
+    batch: int | None = None,
 ) -> Found:
     """Adversarial images of the same shape as `inputs`, within `threat` and [0, 1], that lower the expected accuracy.
 
     members: maps from images (N, C, H, W) to logits (N, classes), differentiable. probabilities: of the members, as
     the defense draws them; a member that is never drawn is left out. inputs: float32 (N, C, H, W) in [0, 1]; labels:
     int64 (N,). rho: how far beyond a boundary a step aims, in units of epsilon. rivals: classes, by logit, whose
-    boundaries are considered; where there are fewer, all of them. Draws nothing. No `losses`: what the attack lowers
+    boundaries are considered; where there are fewer, all of them. batch: images worked on at once, of those that still
+    count; None: all. Draws nothing. No `losses`: what the attack lowers
     is a step function, and that it stays flat on an image says nothing of its gradients.
 
     Every step builds a local perturbation around the image so far, member by member, the likeliest first. The member's
@@ -62,11 +64,14 @@ def arc(
         rows = right.any(0).nonzero().squeeze(1)
         if len(rows) == 0:
             break
-        state = _State(images[rows], inputs[rows], labels[rows], right[:, rows], radii[rows])
-        current = _step(ensemble, state, threat, rho * threat.epsilon, rivals)
-        moved = (current.images != state.images).flatten(1).any(1)
-        radii[rows[~moved]] /= 2
-        images[rows], right[:, rows] = current.images, current.right
+        size = batch or len(rows)
+        for at in range(0, len(rows), size):
+            part = rows[at : at + size]
+            state = _State(images[part], inputs[part], labels[part], right[:, part], radii[part])
+            current = _step(ensemble, state, threat, rho * threat.epsilon, rivals)
+            moved = (current.images != state.images).flatten(1).any(1)
+            radii[part] = torch.where(moved, state.radii, state.radii / 2)
+            images[part], right[:, part] = current.images, current.right
     return Found(images)
 
 

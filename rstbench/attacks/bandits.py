@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rstbench.attacks.draws import Draws
+from rstbench.attacks.draws import Draws, handed
 from rstbench.attacks.found import Found
 from rstbench.attacks.threat import Threat, ascend, project
 from rstbench.defenses.view import View
@@ -75,19 +75,24 @@ def bandits(
     rows = standing.nonzero().squeeze(1)
     current = _State(inputs, inputs, labels, torch.zeros(len(inputs), *side, device=inputs.device)).rows(rows)
     loss, drawn = loss[rows], draws.rows(rows)
+    noise = drawn.normal(side)
     for number in range(steps):
         if len(rows) == 0:
             break
         losses[number, rows] = loss.float()
-        _update_prior(view, current, drawn, threat, settings)
+        _update_prior(view, current, handed(noise, current.prior), threat, settings)
         towards = _upsampled(current.visible(threat), inputs.shape)
         current.images = project(ascend(current.images, towards, settings.image_lr, threat), current.clean, threat)
         loss, standing = _asked(view, current.images, current.labels)
         asked[rows] += 3
         images[rows] = current.images
-        if not bool(standing.all()):
-            still = standing.nonzero().squeeze(1)
-            rows, loss, current, drawn = rows[still], loss[still], current.rows(still), drawn.rows(still)
+        if number + 1 < steps:
+            noise = drawn.normal(side)  # while a GPU still works on its answers
+        still = standing.nonzero().squeeze(1)  # the one number of a step that a GPU is waited for
+        if len(still) < len(rows):
+            rows, loss, current = rows[still], loss[still], current.rows(still)
+            kept = still.cpu()
+            drawn, noise = drawn.rows(kept), noise[kept]
     return Found(images, losses, asked, flags)
 
 
@@ -115,9 +120,8 @@ class _State:
         return _State(self.images[rows], self.clean[rows], self.labels[rows], self.prior[rows])
 
 
-def _update_prior(view: View, state: _State, draws: Draws, threat: Threat, settings: _Settings) -> None:
-    shape = state.prior.shape[1:]
-    noise = draws.normal(shape).to(state.prior) * (settings.exploration / math.sqrt(math.prod(shape)))
+def _update_prior(view: View, state: _State, drawn: Tensor, threat: Threat, settings: _Settings) -> None:
+    noise = drawn * (settings.exploration / math.sqrt(math.prod(drawn.shape[1:])))
     prior = state.visible(threat)
     answers = []
     for point in (prior + noise, prior - noise):

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+_LARGE = 2**20
+"""So many numbers are drawn by several threads: a GPU would wait for one. Each image's come from one thread."""
+_THREADS = 8
 
 
 class Draws(Protocol):
@@ -39,13 +46,28 @@ class PerImage:
 
     def uniform(self, shape: Sequence[int]) -> Tensor:
         """Uniform numbers in [0, 1), (N, *shape)."""
-        drawn = [torch.rand(tuple(shape), generator=generator) for generator in self._generators]
-        return torch.stack(drawn) if drawn else torch.zeros(0, *shape)
+        return self._filled(shape, lambda numbers, generator: numbers.uniform_(generator=generator))
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         """Standard normal numbers, (N, *shape)."""
-        drawn = [torch.randn(tuple(shape), generator=generator) for generator in self._generators]
-        return torch.stack(drawn) if drawn else torch.zeros(0, *shape)
+        return self._filled(shape, lambda numbers, generator: numbers.normal_(generator=generator))
+
+    def _filled(self, shape: Sequence[int], fill: Callable[[Tensor, torch.Generator], Tensor]) -> Tensor:
+        count = len(self._generators)
+        drawn = torch.empty(count, *shape)
+        threads = min(_THREADS, os.cpu_count() or 1, count)
+
+        def work(first: int) -> None:
+            for row in range(first, count, threads):
+                fill(drawn[row], self._generators[row])
+
+        if threads < 2 or count * math.prod(shape) < _LARGE:
+            for numbers, generator in zip(drawn.unbind(0) if count else (), self._generators, strict=True):
+                fill(numbers, generator)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(work, range(threads)))
+        return drawn
 
     def rows(self, rows: Tensor) -> PerImage:
         """The draws of some images only, int64 (M,); their generators are shared and go on where they are."""
@@ -74,6 +96,13 @@ class Shared:
     def rows(self, rows: Tensor) -> Shared:
         """Draws for as many images as there are rows, from the same generator."""
         return Shared(self._generator, len(rows))
+
+
+def handed(drawn: Tensor, like: Tensor) -> Tensor:
+    """Numbers from the CPU in the type and on the device of `like`, without waiting for what a GPU still computes."""
+    if like.device.type == "cuda":
+        return drawn.to(like.dtype).pin_memory().to(like.device, non_blocking=True)
+    return drawn.to(like)
 
 
 def _mixed(seed: int, image: int) -> int:

@@ -32,12 +32,13 @@ def hinge(
     draws: Draws,
     steps: int,
     restarts: int,
+    batch: int | None = None,
 ) -> Found:
     """Adversarial images of the same shape as `inputs`, within `threat` and [0, 1], that lower the expected accuracy.
 
     members: maps from images (N, C, H, W) to logits (N, classes), differentiable. probabilities: of the members, as
     the defense draws them; a member that is never drawn is left out. inputs: float32 (N, C, H, W) in [0, 1]; labels:
-    int64 (N,); draws: for starts only.
+    int64 (N,); draws: for starts only. batch: images worked on at once, of those that a restart is for; None: all.
 
     What a switch is judged by, sum_m p_m [member m is right], has no gradient. In its place stands the sum over members
     of min(margin, 0): a member that errs pulls no more, so that the others get all of the budget, where the mean loss
@@ -58,19 +59,20 @@ def hinge(
     lowest = torch.full((len(inputs),), torch.inf, dtype=torch.float64, device=inputs.device)
     for restart, (subset, mass) in enumerate(islice(_subsets([p for _, p in pairs]), restarts)):
         # Where so much or more is fooled already, fooling this subset gains nothing.
-        rows = (lowest > 1 - mass + _TIE).nonzero().squeeze(1)
-        if len(rows) == 0:
-            continue
-        clean, truth = inputs[rows], labels[rows]
-        images = random_start(clean, threat, draws.rows(rows.cpu())) if restart > 0 else clean
-        for number in range(steps + 1):
-            right, ascent = _pull([member for member, _ in pairs], images, truth, subset, threat.norm)
-            expected = weights @ right.double()
-            better = expected < lowest[rows] - _TIE
-            best[rows[better]], lowest[rows[better]] = images[better], expected[better]
-            if number < steps:
-                step_size = 2 * threat.epsilon * 0.5 ** (_HALVINGS * number // steps)
-                images = project(_moved(images, ascent, step_size, threat, restart % 2 == 1), clean, threat)
+        left = (lowest > 1 - mass + _TIE).nonzero().squeeze(1)
+        size = batch or max(len(left), 1)
+        for at in range(0, len(left), size):
+            rows = left[at : at + size]
+            clean, truth = inputs[rows], labels[rows]
+            images = random_start(clean, threat, draws.rows(rows.cpu())) if restart > 0 else clean
+            for number in range(steps + 1):
+                right, ascent = _pull([member for member, _ in pairs], images, truth, subset, threat.norm)
+                expected = weights @ right.double()
+                better = expected < lowest[rows] - _TIE
+                best[rows[better]], lowest[rows[better]] = images[better], expected[better]
+                if number < steps:
+                    step_size = 2 * threat.epsilon * 0.5 ** (_HALVINGS * number // steps)
+                    images = project(_moved(images, ascent, step_size, threat, restart % 2 == 1), clean, threat)
     return Found(best)
 
 

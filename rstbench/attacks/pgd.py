@@ -40,7 +40,8 @@ def pgd(
 
     Source: Madry et al. 2018; `stop="source_fooled"` is what the authors of the paper run (they step only the images
     that are still classified right). An image that stopped is dropped from the batch, which is exact up to the
-    rounding of another batch size: it would not have been stepped again.
+    rounding of another batch size: it would not have been stepped again. So `inputs` may be far more than a batch, of a
+    view that cuts them (`evaluation.batches.InParts`): what is left is then asked about in full batches.
     """
     best: Tensor | None = None
     best_loss = losses = torch.empty(0)
@@ -74,12 +75,13 @@ def _ascent(
     for number in range(steps):
         step = view.step(images, labels, cross_entropy)
         losses[number, rows] = step.loss
-        standing = step.standing
-        if not bool(standing.all()):
+        gradient = step.gradient
+        still = step.standing.nonzero().squeeze(1)  # the one number of a step that a GPU is waited for
+        if len(still) < len(rows):
             result[rows] = images
-            rows, images, clean, labels = rows[standing], images[standing], clean[standing], labels[standing]
+            rows, images, clean, labels, gradient = (part[still] for part in (rows, images, clean, labels, gradient))
             if len(rows) == 0:
                 return result, losses
-        images = project(ascend(images, step.gradient[standing], step_size, threat), clean, threat)
+        images = project(ascend(images, gradient, step_size, threat), clean, threat)
     result[rows] = images
     return result, losses

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rstbench.attacks.draws import Draws
+from rstbench.attacks.draws import Draws, handed
 from rstbench.attacks.found import Found
 from rstbench.attacks.margin import margin
-from rstbench.attacks.square_windows import bump, changed, cut, inside
+from rstbench.attacks.square_windows import bump_on, changed, cut, inside
 from rstbench.attacks.threat import Threat
 from rstbench.defenses.view import View
 
@@ -70,17 +70,19 @@ def square(
         logits = view.logits(best)
         used[rows] += 1
         loss, standing = margin(logits, right), logits.argmax(1) == right
-        numbers = torch.empty(0)
+        numbers, drawing = clean.new_empty(len(rows), 0), torch.arange(len(rows), device=inputs.device)
         for number in range(queries - 2):
-            if not bool(standing.all()):
+            still = standing.nonzero().squeeze(1)  # the one number of a query that a GPU is waited for
+            if len(still) < len(rows):
                 result[rows] = best
-                rows, own = rows[standing], own.rows(standing.nonzero()[:, 0].cpu())
-                clean, right, best, loss = clean[standing], right[standing], best[standing], loss[standing]
-                numbers = numbers[standing.to(numbers.device)] if len(numbers) else numbers
+                live = (rows, clean, right, best, loss, numbers, drawing)
+                rows, clean, right, best, loss, numbers, drawing = (part[still] for part in live)
                 if len(rows) == 0:
                     break
             if number % _BLOCK == 0:
-                numbers = own.uniform((_BLOCK, 5 + clean.shape[1])).to(clean.device)
+                own = own.rows(drawing.cpu())
+                drawing = torch.arange(len(rows), device=inputs.device)
+                numbers = handed(own.uniform((_BLOCK, 5 + clean.shape[1])), clean)
             tried = _tried(best, clean, numbers[:, number % _BLOCK], _share(number, queries, p_init), threat)
             logits = view.logits(tried)
             used[rows] += 1
@@ -110,7 +112,7 @@ def _start(clean: Tensor, threat: Threat, draws: Draws) -> Tensor:
     side = max(min(height, width) // _TILES, 1)
     tiles_down, tiles_across = height // side, width // side
     numbers = draws.uniform((tiles_down, tiles_across, channels + 1)).to(clean)
-    upright = bump(side).to(clean)
+    upright = bump_on(clean.device, side)
     delta = torch.zeros_like(clean)
     top, left = (height - tiles_down * side) // 2, (width - tiles_across * side) // 2
     for down in range(tiles_down):
@@ -162,7 +164,7 @@ def _tried(best: Tensor, clean: Tensor, numbers: Tensor, share: float, threat: T
     unused = (threat.epsilon**2 - delta.flatten(1).square().sum(dim=1)).clamp_min(0.0).view(-1, 1, 1, 1)
     available = ((delta * both).square().sum(dim=(2, 3), keepdim=True) + unused / clean.shape[1]).sqrt()
     old = cut(delta, to.top, to.left, side)
-    new = _turned(bump(side).to(clean), numbers[:, 4])[:, None] * signs
+    new = _turned(bump_on(clean.device, side), numbers[:, 4])[:, None] * signs
     new = new + old / old.square().sum(dim=(2, 3), keepdim=True).sqrt().clamp_min(_TINY)
     new = new / new.square().sum(dim=(2, 3), keepdim=True).sqrt().clamp_min(_TINY) * available
     # What the second window held pays for the first: emptied before the first is filled, where they overlap too.

@@ -46,6 +46,12 @@ def bump(side: int) -> Tensor:
     return torch.cat([_hill(upper, side), -_hill(side - upper, side)]) / math.sqrt(2.0 if upper else 1.0)
 
 
+@lru_cache(maxsize=64)
+def bump_on(device: torch.device, side: int) -> Tensor:
+    """`bump` on a device: copied there once, not for every query."""
+    return bump(side).to(device)
+
+
 def _hill(height: int, width: int) -> Tensor:
     """(h, w), of length 1: at the centre the sum of 1/k^2, k up to half the longer side; each ring lacks one more."""
     longest = max(height, width) // 2

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter
 from torch import nn
 
 from rstbench.attacks.threat import Threat
 from rstbench.build.bench import Bench, Built, SavedState
-from rstbench.build.images import attacked_images
+from rstbench.build.images import attacked_images, images_at
+from rstbench.build.reuse import Kept, kept_from
 from rstbench.defenses.averaged import Averaged
 from rstbench.evaluation.batches import Images
-from rstbench.evaluation.craft import Target, craft, threat_of
-from rstbench.evaluation.files import IMAGES, SAMPLES, pack_images, pack_samples, unpack_images, unpack_samples
+from rstbench.evaluation.craft import Crafted, Target, craft, threat_of
+from rstbench.evaluation.files import IMAGES, SAMPLES, pack_images, pack_samples, unpack_samples
 from rstbench.evaluation.judge import check_images, predict, within
 from rstbench.nodes import Node
+from rstbench.spec.attack_fields import Bounded
 from rstbench.spec.attacks import CraftedSpec
-from rstbench.spec.base import canonical_json
+from rstbench.spec.base import canonical_json, distance
 from rstbench.training import Progress, derive_seed
 
 _CRAFTED: TypeAdapter[CraftedSpec] = TypeAdapter(Annotated[CraftedSpec, Field(discriminator="kind")])
@@ -38,12 +43,28 @@ def build_craft(node: Node, bench: Bench, progress: Progress) -> Built:
     rows, clean, labels = attacked_images(node.spec, data, attack.samples, bench.device)
     target = Target(_networks(node, bench, "member"), data.classes, bench.device, node.spec.get("probabilities"))
     seed = derive_seed("craft", node.spec["seed"], *(["held_out"] if "held_out" in node.spec else []))
-    crafted = craft(target, clean, labels, rows.tolist(), attack, seed, progress, SavedState(bench.store, node.key))
+    saved = SavedState(bench.store, node.key)
+
+    def attacked(images: Images, places: NDArray[np.int64]) -> Crafted:
+        return craft(target, images, labels[places], rows[places].tolist(), attack, seed, progress, saved)
+
+    kept: Kept | None = None
+    if "smaller" in node.inputs:
+        smaller = bench.store.value(node.inputs["smaller"])
+        kept = kept_from(smaller, rows, labels, target.members[0], attack.batch, progress)
+        crafted = kept.completed(lambda rest: attacked(images_at(node.spec, data, rows[rest], bench.device), rest))
+    else:
+        crafted = attacked(clean, np.arange(len(rows)))
     linf, l2 = check_images(crafted.images, clean, threat_of(attack))
     columns = {"index": rows, "label": labels.numpy(), "linf": linf.numpy(), "l2": l2.numpy()}
     if crafted.queries is not None:
         columns["queries"] = crafted.queries.numpy()
     facts: dict[str, Any] = {"flags": list(crafted.flags)}
+    if kept is not None and isinstance(attack, Bounded):
+        columns["epsilon"] = kept.within(distance(attack.epsilon))
+        facts["kept"] = kept.counts(attack.smaller_epsilons)
+    if crafted.against_fp32 is not None:
+        facts["against_fp32"] = asdict(crafted.against_fp32)
     if crafted.seconds is not None:
         facts["passes"] = {"forward": crafted.forward, "gradient": crafted.gradient}
         facts["attack_seconds"] = round(crafted.seconds, 3)
@@ -59,7 +80,7 @@ def build_predict(node: Node, bench: Bench, progress: Progress) -> Built:
         rows, images, labels_tensor = attacked_images(node.spec, data, node.spec["samples"], bench.device)
         labels = labels_tensor.numpy()
     else:
-        images = unpack_images(source.read(IMAGES), str(source.directory / IMAGES))
+        images = bench.images(source)
         samples = unpack_samples(source.read(SAMPLES), str(source.directory / SAMPLES))
         rows, labels = samples["index"], samples["label"]
         if "within" in node.spec:

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rstbench.build.foreign import load_model
 from rstbench.data.sources import DataSet, fingerprint, load
 from rstbench.errors import DataError, DeviceError
+from rstbench.evaluation.files import IMAGES, unpack_images
 from rstbench.spec.models import DatasetSpec
-from rstbench.store import Store
+from rstbench.store import Store, Value
 from rstbench.tickets.files import NetworkFile, read, stored_weights
 from rstbench.tickets.weights import LoadWeights
 
+KEPT_IMAGES_BYTES = 256 * 2**20
+"""Adversarial images up to this size are kept for the next node: in a transfer matrix, all members judge the same."""
 KEPT_NETWORKS = 16
 """Networks that a worker keeps on its device: a switch between six tickets asks each of them six times."""
 
@@ -31,6 +34,7 @@ class Bench:
     device: torch.device
     _arrays: dict[str, DataSet] = field(default_factory=dict)
     _networks: dict[tuple[str, str], nn.Module] = field(default_factory=dict)
+    _images: tuple[str, Tensor] | None = None
 
     @property
     def facts(self) -> Path:
@@ -57,6 +61,16 @@ class Bench:
         value = self.store.value(key)
         name = f"{checkpoint}.safetensors"
         return read(value.read(name), str(value.directory / name))
+
+    def images(self, value: Value) -> Tensor:
+        """The adversarial images of a craft node, float32 (N, C, H, W) on the CPU; whoever asks changes none."""
+        if self._images is None or self._images[0] != value.key:
+            self._images = None  # its memory is for the next ones
+            found = unpack_images(value.read(IMAGES), str(value.directory / IMAGES))
+            if found.nbytes > KEPT_IMAGES_BYTES:
+                return found
+            self._images = value.key, found
+        return self._images[1]
 
     def network(self, key: str, checkpoint: str) -> nn.Module:
         """The network of a node that optimises, or of a model node, in evaluation mode on the device."""

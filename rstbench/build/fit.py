@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rstbench.build.bench import Bench, Built, SavedState
 from rstbench.build.provenance import provenance
-from rstbench.data.cuts import split
+from rstbench.data.cuts import split, stratified_subset
 from rstbench.data.sources import Folder
 from rstbench.data.streamed import StreamedImages
 from rstbench.data.tensors import to_device
@@ -26,10 +26,13 @@ from rstbench.tickets.checkpoint import checkpoint_bytes
 from rstbench.training import Outcome, Progress, Run, Subject, TrainingData, Weights
 
 
-def _training_data(node: Node, bench: Bench) -> TrainingData:
+def training_data(node: Node, bench: Bench, validated: int | None = None) -> TrainingData:
+    """The training and the validation part of a node that optimises; of the latter `validated` images, None: all."""
     data = bench.arrays(node.inputs["data"])
     cut = node.spec["cut"]
     fit, held_out = split(data.train_labels, cut["validation_fraction"], cut["validation_seed"])
+    if validated is not None:
+        held_out = held_out[stratified_subset(data.train_labels[held_out], validated, cut["validation_seed"])]
 
     def part(rows: NDArray[np.int64]) -> tuple[Tensor | StreamedImages, Tensor]:
         labels = torch.from_numpy(data.train_labels[rows]).to(bench.device)
@@ -66,7 +69,8 @@ def fit(
     layout = torch.channels_last if spec.engine.layout == "channels_last" else torch.contiguous_format
     network.to(bench.device).to(memory_format=layout)
     run = Run(subject(network), spec, seed, bench.device)
-    outcome = run.train(_training_data(node, bench), SavedState(bench.store, node.key), progress)
+    data = training_data(node, bench, spec.validation.images)
+    outcome = run.train(data, SavedState(bench.store, node.key), progress)
     facts = {
         "outcome": {
             "best_epoch": outcome.best_epoch,

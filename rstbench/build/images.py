@@ -40,12 +40,32 @@ def attacked_images(
     rows = part[stratified_subset(all_labels[part], samples or len(part), SUBSET_SEED)]
     if "part" in spec:
         rows = np.array_split(rows, spec["part"]["of"])[spec["part"]["index"]]
-    return rows, _images(data, "held_out" in spec, rows, device), torch.from_numpy(all_labels[rows])
+    return rows, images_at(spec, data, rows, device), torch.from_numpy(all_labels[rows])
 
 
-def _images(data: DataSet, training: bool, rows: NDArray[np.int64], device: torch.device) -> Images:
-    cpu = torch.device("cpu")
+def images_at(spec: Mapping[str, Any], data: DataSet, rows: NDArray[np.int64], device: torch.device) -> Images:
+    """The float images of some of a node's indices: of the test part, or of the training part for held-out ones."""
+    training, cpu = "held_out" in spec, torch.device("cpu")
     if isinstance(data, Folder):
         images = data.train_images if training else data.test_images
         return FloatImages(StreamedImages(images, rows, cpu, readers(device)))
-    return as_float(to_device((data.train_images if training else data.test_images)[rows], cpu))
+    return _Pixels(data.train_images if training else data.test_images, rows)
+
+
+class _Pixels:
+    """Images of an array as float32 in [0, 1] (N, C, H, W), made as they are asked for: as floats they take four times
+    the memory of their data set.
+    """
+
+    def __init__(self, pixels: NDArray[np.uint8], rows: NDArray[np.int64]) -> None:
+        self._pixels, self._rows = pixels, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size((len(self), *self[:0].shape[1:]))
+
+    def __getitem__(self, index: slice, /) -> Tensor:
+        return as_float(to_device(self._pixels[self._rows[index]], torch.device("cpu")))

@@ -15,7 +15,8 @@ def build_join(node: Node, bench: Bench, progress: Progress) -> Built:
     """`SAMPLES` of all parts, one after the other; no images: those stay with the parts.
 
     Facts: `joined`, the kind of the parts; all their flags; of craft nodes the sums of passes and seconds, where every
-    part knows its own. Raises `StoreError` if the parts are of several kinds or have other columns.
+    part knows its own, and of the images kept from smaller epsilons. Raises `StoreError` if the parts are of several
+    kinds or have other columns.
     """
     parts = [bench.store.value(node.inputs[f"part_{i}"]) for i in range(len(node.inputs))]
     kinds = sorted({part.record["kind"] for part in parts})
@@ -26,6 +27,9 @@ def build_join(node: Node, bench: Bench, progress: Progress) -> Built:
         "joined": kinds[0],
         "flags": sorted({flag for part in parts for flag in part.record["flags"]}),
     }
+    if all("kept" in part.record for part in parts):
+        kept = [part.record["kept"] for part in parts]
+        facts["kept"] = {epsilon: sum(each[epsilon] for each in kept) for epsilon in kept[0]}
     if all("passes" in part.record for part in parts):
         counts = [part.record["passes"] for part in parts]
         facts["passes"] = {name: sum(count[name] for count in counts) for name in counts[0]}

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from rstbench import __version__
+from rstbench.cli.calibrate import calibrate
 from rstbench.cli.claims import claims
 from rstbench.cli.model import curves, evaluate
 from rstbench.cli.shared import (
@@ -96,13 +97,16 @@ def plan(
     data_dir: DataOption = None,
     seed: SeedOption = None,
     only: OnlyOption = None,
+    device: DeviceOption = None,
+    workers: WorkersOption = None,
     format: Annotated[Literal["table", "json"], typer.Option(help="json: for programs")] = "table",
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also: predicted against measured time of what is stored.")
+    ] = False,
     plugin: PluginOption = None,
 ) -> None:
     """Show what a run would do: nodes, what is stored, what is shared, what it costs."""
-    from rstbench import session
-    from rstbench.estimate import as_json
-    from rstbench.plan import merge_nodes
+    from rstbench import session, session_plan
     from rstbench.store import Store
 
     register(plugin)
@@ -113,11 +117,14 @@ def plan(
     for error in absent:
         typer.echo(f"planned with the published numbers of images, because {error}", err=True)
     if format == "json":
-        typer.echo(as_json(plans, merge_nodes(plans), opened))
-    else:
-        session.show_plan(plans, opened, console())
+        typer.echo(session_plan.plan_as_json(plans, opened, device, workers))
+        return
+    session_plan.show_plan(plans, opened, console(), device, workers)
+    if compare:
+        session_plan.show_comparison(plans, opened, console(), device)
 
 
+app.command("calibrate")(calibrate)
 app.command("eval")(evaluate)
 app.command("curves")(curves)
 app.command("table")(table)

@@ -84,6 +84,9 @@ def curves(
     dataset: Annotated[str | None, typer.Option(help="Key in `datasets`; default: the matrix's first.")] = None,
     network: Annotated[str | None, typer.Option(help="Key in `networks`; default: the matrix's first.")] = None,
     source: Annotated[str | None, typer.Option(help="Key in `defenses`: whose images; default: its own.")] = None,
+    reuse: Annotated[
+        bool, typer.Option("--reuse", help="Along epsilon, keep what fell at a smaller one; attack only the rest.")
+    ] = False,
     store: StoreOption = None,
     out: OutOption = None,
     data_dir: DataOption = None,
@@ -103,4 +106,4 @@ def curves(
     cell = Cell.model_construct(
         defense=defense, attack=attack, dataset=dataset, network=network, source=source, source_seed="same"
     )
-    raise typer.Exit(run_curves(request, cell, axis or [], settings, out, console()))
+    raise typer.Exit(run_curves(request, cell, axis or [], settings, out, console(), reuse))

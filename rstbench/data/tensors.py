@@ -26,6 +26,13 @@ def as_float(images: Tensor) -> Tensor:
     return images.to(torch.float32).div_(torch.full((), 255.0, device=images.device))
 
 
+def delivered(values: Tensor, device: torch.device) -> Tensor:
+    """`values` on `device`: from a CPU to a GPU through pinned memory, so that the host goes on at once."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
 def augment(images: Tensor, spec: Augmentation, generator: torch.Generator) -> Tensor:
     """Crop every image at random, after zero padding or to be resized, and mirror it with probability one half.
 
@@ -43,7 +50,7 @@ def augment(images: Tensor, spec: Augmentation, generator: torch.Generator) -> T
     if cases == 1 or len(images) == 0:
         return images
     case = torch.randint(cases, (len(images),), generator=generator, device=generator.device)
-    case = case.to(images.device, non_blocking=True)
+    case = delivered(case, images.device)
     down, right, mirrored = case // shifts % shifts, case % shifts, case >= shifts * shifts
     if spec.flip:
         images = torch.where(mirrored[:, None, None, None], images.flip(3), images)

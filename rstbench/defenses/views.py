@@ -6,7 +6,7 @@ A fixed member is `defenses.view.CallableView(member)`. Each view composes with 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from torch import Tensor
 from rstbench.defenses.view import CallableView, Criterion, Step, input_gradient
 
 Member = Callable[[Tensor], Tensor]
+Together = Callable[[Tensor], Tensor]
+"""K members in one pass: images (N, C, H, W), the same for all, or (K, N, C, H, W) -> logits (K, N, classes)."""
 
 
 class ExpectationView:
@@ -23,27 +25,49 @@ class ExpectationView:
     gradient of their mean loss. With `unit_gradients` every member's gradient is first scaled to unit L2 length for
     each image, the other way to read it: a member that is sure of itself, whose gradient all but vanishes, then counts
     no less. Logits, where an attack asks for them, are the log of the expected probabilities.
+
+    together: asks all members of a probability above zero in one pass, in place of one by one: the same up to rounding.
     """
 
-    def __init__(self, members: Sequence[Member], probabilities: Sequence[float], unit_gradients: bool = False) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        probabilities: Sequence[float],
+        unit_gradients: bool = False,
+        together: Together | None = None,
+    ) -> None:
         self._unit_gradients = unit_gradients
         # A member that is never drawn neither counts as standing nor costs a pass.
         self._members = [pair for pair in zip(members, probabilities, strict=True) if pair[1] > 0]
+        self._together = together
 
     def logits(self, images: Tensor) -> Tensor:
-        return _log_expected(self._members, images)
+        return _log_expected(self._members, images, self._together)
 
     def step(self, images: Tensor, labels: Tensor, criterion: Criterion) -> Step:
         gradient = torch.zeros_like(images)
         loss = torch.zeros(len(images), device=images.device)
         standing = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-        for member, probability in self._members:
-            # One member at a time: memory stays that of one network.
-            member_gradient, member_loss, logits = input_gradient(member, images, labels, criterion)
+        passes = self._passes(images, labels, criterion)
+        for (_, probability), (member_gradient, member_loss, logits) in zip(self._members, passes, strict=True):
             gradient += probability * (_unit(member_gradient) if self._unit_gradients else member_gradient)
             loss += probability * member_loss
             standing |= logits.argmax(1) == labels
         return Step(gradient, loss, standing)
+
+    def _passes(self, images: Tensor, labels: Tensor, criterion: Criterion) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Gradient, loss and logits of each member."""
+        if self._together is None:
+            for member, _ in self._members:
+                # One member at a time: memory stays that of one network.
+                yield input_gradient(member, images, labels, criterion)
+            return
+
+        def losses(logits: Tensor, labels: Tensor) -> Tensor:
+            return torch.stack([criterion(each, labels) for each in logits])
+
+        of_each = images.expand(len(self._members), *images.shape)
+        yield from zip(*input_gradient(self._together, of_each, labels, losses), strict=True)
 
 
 def _unit(gradient: Tensor) -> Tensor:
@@ -55,26 +79,38 @@ def _unit(gradient: Tensor) -> Tensor:
     return scaled / length.view(shape).clamp_min(1e-12)
 
 
-def _log_expected(pairs: Sequence[tuple[Member, float]], images: Tensor) -> Tensor:
+def _answers(pairs: Sequence[tuple[Member, float]], images: Tensor, together: Together | None) -> Iterable[Tensor]:
+    return [member(images) for member, _ in pairs] if together is None else together(images)
+
+
+def _log_expected(pairs: Sequence[tuple[Member, float]], images: Tensor, together: Together | None) -> Tensor:
     # The log of the expected probabilities, of logarithms: where every member is sure, probabilities underflow, and
     # their logarithms and gradients would be lost.
-    return torch.stack([math.log(p) + m(images).log_softmax(1) for m, p in pairs]).logsumexp(0)
+    answers = zip(pairs, _answers(pairs, images, together), strict=True)
+    return torch.stack([math.log(p) + logits.log_softmax(1) for (_, p), logits in answers]).logsumexp(0)
 
 
 class EnsembleView(CallableView):
     """Ensemble: gradient through the averaged prediction of all members.
 
     The paper does not say whether logits or probabilities are averaged: `average` does, and the logarithm of averaged
-    probabilities stands in for logits.
+    probabilities stands in for logits. together: as of `ExpectationView`.
     """
 
-    def __init__(self, members: Sequence[Member], probabilities: Sequence[float], average: str = "logits") -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        probabilities: Sequence[float],
+        average: str = "logits",
+        together: Together | None = None,
+    ) -> None:
         pairs = [pair for pair in zip(members, probabilities, strict=True) if pair[1] > 0]
 
         def logits(images: Tensor) -> Tensor:
-            return torch.stack([p * m(images) for m, p in pairs]).sum(0)
+            answers = zip(pairs, _answers(pairs, images, together), strict=True)
+            return torch.stack([p * each for (_, p), each in answers]).sum(0)
 
-        super().__init__(logits if average == "logits" else lambda images: _log_expected(pairs, images))
+        super().__init__(logits if average == "logits" else lambda images: _log_expected(pairs, images, together))
 
 
 class SwitchView(CallableView):

@@ -89,22 +89,32 @@ class InParts:
     """A view that asks another one in as many parts as memory demands; `batch` images, and fewer once it ran short.
 
     What an attack does with its batch (its start above all) stays the same, whatever fits into memory: only the
-    rounding of the view's own arithmetic depends on the size of the parts.
+    rounding of the view's own arithmetic depends on the size of the parts. An attack may hand in far more than a batch.
+    told: called after each part with its passes, in images: a gradient counts as two.
     """
 
-    def __init__(self, view: View, batch: int) -> None:
+    def __init__(self, view: View, batch: int, told: Callable[[int], None] = lambda passes: None) -> None:
         self.batch = batch
         self._view = view
+        self._told = told
 
     def logits(self, images: Tensor) -> Tensor:
         if len(images) == 0:
             return self._view.logits(images)
-        parts, self.batch = in_batches(lambda a, b: self._view.logits(images[a:b]), len(images), self.batch)
-        return torch.cat(parts)
+
+        def work(begin: int, end: int) -> Tensor:
+            answers = self._view.logits(images[begin:end])
+            self._told(end - begin)
+            return answers
+
+        parts, self.batch = in_batches(work, len(images), self.batch)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def step(self, images: Tensor, labels: Tensor, criterion: Criterion) -> Step:
         def work(begin: int, end: int) -> Step:
-            return self._view.step(images[begin:end], labels[begin:end], criterion)
+            found = self._view.step(images[begin:end], labels[begin:end], criterion)
+            self._told(2 * (end - begin))
+            return found
 
         parts, self.batch = in_batches(work, len(images), self.batch)
         if len(parts) == 1:

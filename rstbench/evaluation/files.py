@@ -95,13 +95,28 @@ def _unpacked(packed: np.ndarray[Any, Any], most: int) -> np.ndarray[Any, Any]:
 
 
 def pack_samples(columns: Mapping[str, np.ndarray[Any, Any]]) -> bytes:
-    """One row per image: columns of equal length, as a parquet file."""
+    """One row per image: columns of numbers of equal length, as a parquet file."""
     import pyarrow
     import pyarrow.parquet
 
     sink = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(dict(columns)), sink, compression="zstd")
+    table = pyarrow.Table.from_arrays([_column(each) for each in columns.values()], names=list(columns))
+    pyarrow.parquet.write_table(table, sink, compression="zstd")
     return sink.getvalue()
+
+
+def _column(values: np.ndarray[Any, Any]) -> Any:
+    """What `pyarrow.array` makes of numbers. That, and `to_numpy`, import pandas, a second of every worker's time."""
+    import pyarrow
+
+    values = np.ascontiguousarray(values)
+    return pyarrow.Array.from_buffers(
+        pyarrow.from_numpy_dtype(values.dtype), len(values), [None, pyarrow.py_buffer(values)]
+    )
+
+
+def _numbers(column: Any) -> np.ndarray[Any, Any]:
+    return np.from_dlpack(column.combine_chunks()).copy()
 
 
 def concatenated_samples(files: Sequence[tuple[bytes, str]]) -> bytes:
@@ -123,16 +138,21 @@ def concatenated_samples(files: Sequence[tuple[bytes, str]]) -> bytes:
             raise StoreError(f"{where}: has columns {columns}; the first part has {others}")
         tables.append(table)
     whole = pyarrow.concat_tables(tables)
-    return pack_samples({name: whole.column(name).to_numpy() for name in whole.column_names})
+    return pack_samples({name: _numbers(whole.column(name)) for name in whole.column_names})
 
 
-def unpack_samples(data: bytes, where: str) -> dict[str, np.ndarray[Any, Any]]:
-    """Columns `index` and `label` of `pack_samples`. Raises `StoreError`, naming `where`, if these are none."""
+def unpack_samples(data: bytes, where: str, optional: Sequence[str] = ()) -> dict[str, np.ndarray[Any, Any]]:
+    """Columns `index` and `label` of `pack_samples`, and those of `optional` that are there.
+
+    Raises `StoreError`, naming `where`, if these are no per-sample results.
+    """
     import pyarrow
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(pyarrow.BufferReader(data), columns=["index", "label"], use_threads=False)
-        return {name: table.column(name).to_numpy() for name in ("index", "label")}
+        with pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data)) as file:
+            names = ["index", "label", *(name for name in optional if name in file.schema_arrow.names)]
+            table = file.read(columns=names, use_threads=False)
+        return {name: _numbers(table.column(name)) for name in names}
     except (pyarrow.ArrowException, KeyError, OSError) as error:
         raise StoreError(f"{where}: not per-sample results ({error})") from error

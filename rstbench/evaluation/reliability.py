@@ -7,6 +7,8 @@ Robustness" (2019).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -55,10 +57,22 @@ def probe(view: View, images: Tensor, labels: Tensor, *, deterministic: bool) ->
         flags.append("zero_gradients")
     if float(logits.min()) >= 0 and float((logits.sum(1) - 1).abs().max()) <= SUMS_TO_ONE:
         flags.append("softmax_output")
+    return (*flags, *_constant(images, logits, largest))
+
+
+def constant_output(view: View, images: Tensor) -> tuple[str, ...]:
+    """`probe`'s flag constant_output alone, for one query: a detector shows on attacked images only."""
+    if len(images) == 0:
+        return ()
+    with torch.no_grad():
+        logits = torch.nan_to_num(view.logits(images), 0.0, 0.0, 0.0)
+    return _constant(images, logits, float(logits.abs().max()))
+
+
+def _constant(images: Tensor, logits: Tensor, largest: float) -> tuple[str, ...]:
     differ = bool((images != images[:1]).any())
-    if differ and float((logits.amax(0) - logits.amin(0)).max()) <= CONSTANT * largest:
-        flags.append("constant_output")
-    return tuple(flags)
+    constant = differ and float((logits.amax(0) - logits.amin(0)).max()) <= CONSTANT * largest
+    return ("constant_output",) if constant else ()
 
 
 def vanishing_gradients(view: View, images: Tensor, labels: Tensor) -> tuple[float, float]:
@@ -95,14 +109,33 @@ def trace_flags(losses: Tensor, standing: Tensor) -> tuple[str, ...]:
     - loss_not_rising: on at least half of the images that count and have two finite entries or more, the last one is
       not above the first. A budget of zero raises it, too.
     """
-    finite = losses.isfinite()
-    traced = standing.to(losses.device) & (finite.sum(0) >= 2)
-    if not bool(traced.any()):
-        return ()
-    losses, finite = losses[:, traced], finite[:, traced]
-    steps = torch.arange(len(losses), device=losses.device)[:, None]
-    first = torch.where(finite, steps, len(losses)).amin(0)
-    last = torch.where(finite, steps, -1).amax(0)
-    images = torch.arange(losses.shape[1], device=losses.device)
-    rising = losses[last, images] > losses[first, images]
-    return ("loss_not_rising",) if float((~rising).float().mean()) >= NOT_RISING else ()
+    rising = Rising()
+    rising.add(losses, standing)
+    return rising.flags()
+
+
+@dataclass
+class Rising:
+    """`trace_flags` of many batches: counts, so that their losses need not be kept."""
+
+    traced: int = 0
+    risen: int = 0
+
+    def add(self, losses: Tensor, standing: Tensor) -> None:
+        """The losses (steps, N) of another batch, and (N,) which of its images stood before the attack."""
+        finite = losses.isfinite()
+        traced = standing.to(losses.device) & (finite.sum(0) >= 2)
+        losses, finite = losses[:, traced], finite[:, traced]
+        if losses.numel() == 0:
+            return
+        steps = torch.arange(len(losses), device=losses.device)[:, None]
+        first = torch.where(finite, steps, len(losses)).amin(0)
+        last = torch.where(finite, steps, -1).amax(0)
+        images = torch.arange(losses.shape[1], device=losses.device)
+        self.traced += losses.shape[1]
+        self.risen += int((losses[last, images] > losses[first, images]).sum())
+
+    def flags(self) -> tuple[str, ...]:
+        """Those of all batches together."""
+        fallen = self.traced - self.risen
+        return ("loss_not_rising",) if self.traced and fallen >= NOT_RISING * self.traced else ()

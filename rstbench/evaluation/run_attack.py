@@ -52,7 +52,9 @@ def run_attack(
     draws: Draws,
     classes: int,
 ) -> Found:
-    """Attack one batch, float32 (N, C, H, W) in [0, 1], on the view's device; every attack but AutoAttack.
+    """Attack one batch, or a block of them, float32 (N, C, H, W) in [0, 1], on the view's device.
+
+    Every attack but AutoAttack.
 
     members and weights: of the defense, for ARC and hinge, which take no view. Raises `SpecError` for a spec whose
     defaults are not written out (`spec.budgets.written_out`).
@@ -138,6 +140,7 @@ def run_attack(
                 steps=spec.steps,
                 rho=spec.rho,
                 rivals=spec.rivals,
+                batch=spec.batch,
             )
         case HingeSpec():
             return hinge(
@@ -149,6 +152,7 @@ def run_attack(
                 draws=draws,
                 steps=spec.steps,
                 restarts=spec.restarts,
+                batch=spec.batch,
             )
         case _:
             raise SpecError(f"attack {spec.kind} does not work batch by batch")

@@ -20,7 +20,7 @@ _FLOOR_MACS = 2.5e8
 
 
 def weight(node: Node) -> float:
-    """Share of a node in the run's progress, in multiply-accumulates."""
+    """Share of a node in the run's progress, in multiply-accumulates, where nobody measured how long it takes."""
     return node.macs + _FLOOR_MACS
 
 
@@ -36,10 +36,11 @@ def duration(seconds: float) -> str:
 
 
 class _Pace:
-    """Time left from the work done so far."""
+    """Time left from the work done so far. seconds: of each node, at measured rates; None: shares by `weight`."""
 
-    def __init__(self, nodes: Mapping[str, Node]) -> None:
-        self.total = sum(map(weight, nodes.values()))
+    def __init__(self, nodes: Mapping[str, Node], seconds: Mapping[str, float] | None = None) -> None:
+        self._weights = {key: weight(node) for key, node in nodes.items()} if seconds is None else seconds
+        self.total = sum(self._weights[key] for key in nodes)
         self.done = 0.0
         self.count = 0
         self.nodes = len(nodes)
@@ -47,11 +48,11 @@ class _Pace:
         self._since = time.monotonic()
 
     def advance(self, node: Node, share: float) -> None:
-        self._partial[node.key] = share * weight(node)
+        self._partial[node.key] = share * self._weights[node.key]
 
     def finish(self, node: Node) -> None:
         self._partial.pop(node.key, None)
-        self.done += weight(node)
+        self.done += self._weights[node.key]
         self.count += 1
 
     def share(self) -> float:
@@ -65,8 +66,8 @@ class _Pace:
 class Lines:
     """For logs and pipes: one line for each finished or failed node."""
 
-    def __init__(self, nodes: Mapping[str, Node], console: Console) -> None:
-        self._pace, self._console = _Pace(nodes), console
+    def __init__(self, nodes: Mapping[str, Node], console: Console, seconds: Mapping[str, float] | None = None) -> None:
+        self._pace, self._console = _Pace(nodes, seconds), console
 
     def __enter__(self) -> Self:
         return self
@@ -115,8 +116,8 @@ class _Rate(ProgressColumn):
 class Bars:
     """For terminals: one bar for the run and one for each node at work."""
 
-    def __init__(self, nodes: Mapping[str, Node], console: Console) -> None:
-        self._pace = _Pace(nodes)
+    def __init__(self, nodes: Mapping[str, Node], console: Console, seconds: Mapping[str, float] | None = None) -> None:
+        self._pace = _Pace(nodes, seconds)
         self._progress = Progress(
             # Long titles give way, numbers do not.
             TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True)),
@@ -184,6 +185,6 @@ class Bars:
         )
 
 
-def observer(nodes: Mapping[str, Node], console: Console) -> Bars | Lines:
-    """Bars on a terminal, lines elsewhere."""
-    return Bars(nodes, console) if console.is_terminal else Lines(nodes, console)
+def observer(nodes: Mapping[str, Node], console: Console, seconds: Mapping[str, float] | None = None) -> Bars | Lines:
+    """Bars on a terminal, lines elsewhere. seconds: of each node, above 0, where a calibration knows them."""
+    return (Bars if console.is_terminal else Lines)(nodes, console, seconds)

@@ -22,7 +22,8 @@ Keys = tuple[str, ...]
 class Crafted:
     """The images made against one source. Arrays (N,): test index, distances as crafted, and queries if counted.
 
-    forward, gradient: passes of one image through one network, mean over images; None if they were not counted.
+    forward, gradient: passes of one image through one network, mean over images, those at smaller epsilons whose
+    images were kept included; None if they were not counted.
     """
 
     index: NDArray[np.int64]
@@ -79,8 +80,15 @@ class CraftNodes:
         linf = sum(float(each.linf.mean()) for each in known) / len(known)
         return linf, sum(float(each.l2.mean()) for each in known) / len(known)
 
+    def _with_smaller(self, keys: Keys) -> list[str]:
+        """The nodes, and those at the smaller epsilons that they keep images from."""
+        found = list(keys)
+        for key in found:  # grows as it goes
+            found += [before for role, before in self._plan.nodes[key].inputs.items() if role == "smaller"]
+        return found
+
     def _crafted(self, keys: Keys, columns: dict[str, NDArray[Any]]) -> Crafted:
-        passes = [self._records.record(key).get("passes", {}) for key in keys]
+        passes = [self._records.record(key).get("passes", {}) for key in self._with_smaller(keys)]
         count = len(columns["index"])
 
         def per_image(name: str) -> float | None:

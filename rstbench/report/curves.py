@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,11 +19,14 @@ import numpy as np
 
 from rstbench.errors import StoreError
 from rstbench.plan import Plan
-from rstbench.report.measure import CellResult, measure_plan
+from rstbench.report.measure import CellResult, Records, measure_plan
+from rstbench.report.parts import images_of
 from rstbench.spec.made import Series
 from rstbench.store import Store
 
-COLUMNS = ("axis", "value", "accuracy", "ci_low", "ci_high", "n", "seeds", "attack")
+COLUMNS = ("axis", "value", "accuracy", "ci_low", "ci_high", "n", "seeds", "attack", "kept")
+"""The columns of curves.csv. kept: images that fell within a smaller epsilon and were not attacked again, mean over
+seeds; blank where every point was attacked by itself."""
 NOISE_POINTS = 0.5
 """Rises of less, in points of accuracy, are put down to random starts."""
 SETTLED_POINTS = 1.0
@@ -93,7 +96,7 @@ def publish_curves(plan: Plan, store: Store, series: Sequence[Series], out: Path
     curves = {each.axis: points_of(each, results) for each in series}
     chance = _chance(plan, store)
     found = {each.axis: remarks(each.axis, curves[each.axis], chance, max(each.points)) for each in series}
-    rows = [",".join(COLUMNS)]
+    rows, records = [",".join(COLUMNS)], Records(plan, store)
     for axis, points in curves.items():
         for point in points:
             measured = point.result.measurement
@@ -101,12 +104,14 @@ def publish_curves(plan: Plan, store: Store, series: Sequence[Series], out: Path
                 low, high = measured.interval.low, measured.interval.high
                 numbers = f"{measured.accuracy:.2f},{low:.2f},{high:.2f},{measured.n}"
                 seeds = " ".join(map(str, point.result.cell.seeds))
-                rows.append(f"{axis},{point.value:.6g},{numbers},{seeds},{point.result.cell.columns['attack']}")
+                attack = point.result.cell.columns["attack"]
+                rows.append(f"{axis},{point.value:.6g},{numbers},{seeds},{attack},{_kept(point, plan, records)}")
     files = {"curves.csv": ("\n".join(rows) + "\n").encode()}
     drawn = {axis: points for axis, points in curves.items() if points}
     if drawn:
         title = _title(next(iter(drawn.values()))[-1].result)
-        files |= {f"curves.{kind}": _figure(drawn, chance, title, kind) for kind in ("png", "svg")}
+        reused = {each.axis for each in series if each.reused}
+        files |= {f"curves.{kind}": _figure(drawn, reused, chance, title, kind) for kind in ("png", "svg")}
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
@@ -116,6 +121,14 @@ def publish_curves(plan: Plan, store: Store, series: Sequence[Series], out: Path
     except OSError as error:
         raise StoreError(f"curves cannot be written to {out} ({error.strerror or error})") from error
     return Curves(tuple(out / name for name in files), found)
+
+
+def _kept(point: Point, plan: Plan, records: Records) -> str:
+    counts: list[int] = []
+    for predictions in point.result.cell.predictions:
+        parts = [records.record(key).get("kept") for key in images_of(predictions[0][0], plan.nodes)]
+        counts += [sum(sum(part.values()) for part in parts if part is not None)] if None not in parts else []
+    return f"{sum(counts) / len(counts):g}" if counts else ""
 
 
 def _chance(plan: Plan, store: Store) -> float:
@@ -139,7 +152,9 @@ def _title(result: CellResult) -> str:
 _LABELS = {"steps": "steps", "restarts": "restarts", "epsilon": "epsilon (pixel range is 1)"}
 
 
-def _figure(curves: Mapping[str, Sequence[Point]], chance: float, title: str, kind: str) -> bytes:
+def _figure(
+    curves: Mapping[str, Sequence[Point]], reused: Collection[str], chance: float, title: str, kind: str
+) -> bytes:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -165,7 +180,7 @@ def _figure(curves: Mapping[str, Sequence[Point]], chance: float, title: str, ki
             panel.set_xscale("log")
             panel.set_xticks(x, [f"{value:g}" for value in x])
             panel.minorticks_off()
-        panel.set_xlabel(_LABELS[axis])
+        panel.set_xlabel(_LABELS[axis] + ("\nwhat fell at a smaller one is kept" if axis in reused else ""))
         panel.grid(alpha=0.25)
     if "epsilon" in curves:
         panel = panels[list(curves).index("epsilon")]

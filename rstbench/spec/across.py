@@ -152,6 +152,23 @@ def _measured(root: Node, path: wording.Path, measure: str, defense: str) -> Ite
         yield Complaint(path, wording.show(measure), message)
 
 
+def _reused(root: Node, path: wording.Path, cell: Mapping[str, Node]) -> Iterator[Complaint]:
+    """Faults of a cell whose attack, or one that it chooses from, keeps images from smaller epsilons."""
+    defense, attack = (_text(cell.get(key)) for key in ("defense", "attack"))
+    chosen = [_text(_mapping(root.get("attacks", attack)).get("of")), *_list(root, ("attacks", attack, "over"))]
+    names = [name for name in (attack, *chosen) if name and _list(root, ("attacks", str(name), "smaller_epsilons"))]
+    kind = _text(_mapping(root.get("defenses", defense)).get("kind"))
+    if kind in ("r2s", "switch", "ensemble"):
+        reason = f"'{defense}' ({kind}) is several"
+    elif _text(cell.get("source")) not in ("", defense) or _text(cell.get("source_seed")) == "other":
+        reason = "these images are made against another than the one that is judged"
+    else:
+        return
+    for name in dict.fromkeys(names):
+        message = f"`smaller_epsilons` of '{name}' keeps what fools one network, attacked and judged itself; {reason}"
+        yield Complaint(path, wording.show(attack), message)
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     """What makes a row of the table unique: two cells with equal rows could not be told apart."""
@@ -196,6 +213,7 @@ def _cells(root: Node) -> Iterator[Complaint]:
         ):
             message = f"'{source}' is a deterministic ensemble, whose adversary differentiates its own average"
             yield Complaint((*path, "attack"), wording.show(attack), message + "; use an attack with view ensemble")
+        yield from _reused(root, (*path, "attack"), cell)
         if "measure" in cell:
             yield from _measured(root, (*path, "measure"), _text(cell.get("measure")), defense)
         if not fields or not defended:

@@ -7,32 +7,27 @@ are the table's, and stay out of keys.
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import Field, model_validator
 
-from rstbench.spec.base import Count, LinfDistance, Name, NonNegative, Positive, Spec, linf_text
-from rstbench.spec.training import Engine
+from rstbench.spec.attack_fields import (
+    SMALLER_STEPS,
+    Attack,
+    Bounded,
+    Budgeted,
+    Distances,
+    NormDistance,
+    OnView,
+)
+from rstbench.spec.attack_fields import AttackEngine as AttackEngine
+from rstbench.spec.base import Count, LinfDistance, NonNegative, Positive, linf_text
 
 NOT_CRAFTED = {"report_as", "variant", "headline", "within_epsilon"}
 """Fields of an attack that do not change its images: of the table, or of the judgement."""
 
 
-class Reported(Spec):
-    """How an attack appears in tables."""
-
-    report_as: Name | None = Field(None, description="name in the table's `attack` column; default: the key")
-    variant: str = Field("", max_length=60, description="the table's `variant` column; empty: the paper's protocol")
-    headline: bool = Field(False, description="the row that rstbench stands behind; marked in tables")
-
-
-class _Attack(Reported):
-    samples: Count | None = Field(None, description="test images attacked (seeded choice); default: all")
-    batch: Count = Field(256, description="numerical batch, the last one padded")
-    engine: Engine = Engine()
-
-
-class CleanSpec(_Attack):
+class CleanSpec(Attack):
     """No attack: natural accuracy."""
 
     kind: Literal["clean"] = "clean"
@@ -41,66 +36,14 @@ class CleanSpec(_Attack):
     )
 
 
-def _in_units_of_norm(value: Any, info: ValidationInfo) -> Any:
-    if value is None or "norm" not in info.data:  # a wrong norm is a fault of its own
-        return value
-    if info.data["norm"] == "linf":
-        return linf_text(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ValueError("an L2 distance is a number above 0, e.g. 0.5")
-    return float(value)
-
-
-NormDistance = Annotated[
-    str | float,
-    BeforeValidator(_in_units_of_norm),
-    Field(description='linf: text such as "8/255" or "0.03"; l2: a number', examples=["8/255", 0.5]),
-]
-"""A distance in the units of the `norm` field that stands before it: text for linf, a number for L2."""
-
-
-class _OnView(_Attack):
-    view: Literal["member", "eot", "ensemble", "switch"] = Field(
-        "member",
-        description="what the adversary of a switching defense computes with. member: one fixed member, every one in "
-        "turn (transfer matrix); eot: the exact expectation over members; ensemble: their averaged prediction; "
-        "switch: the defense itself, which draws a member for every image of every query",
-    )
-    average: Literal["logits", "probabilities"] = Field(
-        "logits", description="what view `ensemble` averages; the paper does not say"
-    )
-    expectation: Literal["mean_loss", "mean_unit_gradient"] = Field(
-        "mean_loss",
-        description="what view `eot` follows. mean_loss: the gradient of the members' mean loss, which is the mean of "
-        "their gradients; mean_unit_gradient: the mean of gradients scaled to unit length each, so that a member that "
-        "is sure of itself counts no less. The paper does not say",
-    )
-
-
-class _Budgeted(_Attack):
-    """Attacks whose images lie within epsilon."""
-
-    norm: Literal["linf", "l2"] = "linf"
-    epsilon: NormDistance = "8/255"
-
-    @model_validator(mode="after")
-    def _units(self) -> Self:
-        if isinstance(self.epsilon, str) != (self.norm == "linf"):  # left out: the default is l-infinity's
-            raise ValueError("`epsilon` has no default for norm l2; give a number, e.g. 0.5")
-        return self
-
-
-class _Bounded(_OnView, _Budgeted):
-    """The same, against a view."""
-
-
-class FgsmSpec(_OnView):
+class FgsmSpec(Bounded):
     """One signed gradient step (Goodfellow et al. 2015); fgsm_rs: from a uniform start (Wong et al. 2020)."""
 
     kind: Literal["fgsm", "fgsm_rs"]
     norm: Literal["linf"] = "linf"
     epsilon: LinfDistance = "8/255"
     step_size: LinfDistance | None = Field(None, description="default: epsilon for fgsm, 1.25 epsilon for fgsm_rs")
+    smaller_step_sizes: Distances | None = Field(None, description=SMALLER_STEPS)
 
     def with_step_size(self, cifar: bool) -> FgsmSpec:
         """The same attack with its default step size written out."""
@@ -111,7 +54,7 @@ class FgsmSpec(_OnView):
         return self.model_copy(update={"step_size": linf_text(str(step))})
 
 
-class PgdSpec(_Bounded):
+class PgdSpec(Bounded):
     """Projected gradient descent (Madry et al. 2018) on the cross-entropy."""
 
     kind: Literal["pgd"]
@@ -120,6 +63,7 @@ class PgdSpec(_Bounded):
         description="default for linf: 2/255 at every epsilon on CIFAR (authors' code), epsilon / 4 on other data; "
         "for l2: 2.5 epsilon / steps",
     )
+    smaller_step_sizes: Distances | None = Field(None, description=SMALLER_STEPS)
     steps: Count = 20
     restarts: Count = Field(1, description="the restart with the highest loss is kept")
     start: Literal["uniform", "zero"] = "uniform"
@@ -143,7 +87,7 @@ class PgdSpec(_Bounded):
         return self.model_copy(update={"step_size": 2.5 * self.epsilon / self.steps})
 
 
-class ApgdSpec(_Bounded):
+class ApgdSpec(Bounded):
     """Auto-PGD (Croce and Hein 2020), through AutoAttack's package."""
 
     kind: Literal["apgd"]
@@ -157,7 +101,7 @@ class ApgdSpec(_Bounded):
     )
 
 
-class CwL2Spec(_OnView):
+class CwL2Spec(OnView):
     """Carlini and Wagner (2017) in L2, AdverTorch's attack; minimum-norm, so nothing bounds its distance."""
 
     kind: Literal["cw_l2"]
@@ -183,7 +127,7 @@ class CwL2Spec(_OnView):
         return "l2"
 
 
-class CwInfSpec(_OnView):
+class CwInfSpec(Bounded):
     """Carlini and Wagner's margin loss under l-infinity.
 
     penalty: the loop of the L2 attack with the penalty sum(max(|delta| - tau, 0)), tau = epsilon at first, for each
@@ -201,9 +145,16 @@ class CwInfSpec(_OnView):
     step_size: LinfDistance | None = Field(
         None, description="bounded only, of the first of steps that halve after each sixth; default: 2 epsilon"
     )
+    smaller_step_sizes: Distances | None = Field(None, description=f"bounded only, {SMALLER_STEPS}")
     within_epsilon: bool = Field(
         False, description="penalty only: beyond epsilon an image does not count, the clean one is judged in its place"
     )
+
+    @model_validator(mode="after")
+    def _bounded_before(self) -> CwInfSpec:
+        if self.smaller_epsilons and self.form == "penalty":
+            raise ValueError("`smaller_epsilons` with form penalty, whose images nothing bounds; use form bounded")
+        return self
 
     def with_step_size(self, cifar: bool) -> CwInfSpec:
         """The same attack with its default step size written out."""
@@ -212,7 +163,7 @@ class CwInfSpec(_OnView):
         return self.model_copy(update={"step_size": linf_text(str(min(2 * Fraction(self.epsilon), Fraction(1))))})
 
 
-class AutoAttackSpec(_Bounded):
+class AutoAttackSpec(Bounded):
     """AutoAttack (Croce and Hein 2020), the published package, with its random numbers: one generator for each batch.
 
     standard: APGD-CE, targeted APGD-DLR, targeted FAB, Square, each on what the ones before it left standing.
@@ -227,7 +178,7 @@ class AutoAttackSpec(_Bounded):
     eot_queries: Count = Field(20, description="gradients averaged at every step, version rand only")
 
 
-class SquareSpec(_Bounded):
+class SquareSpec(Bounded):
     """Square attack (Andriushchenko et al. 2020), black box: our own, with AutoAttack's settings."""
 
     kind: Literal["square"]
@@ -235,7 +186,7 @@ class SquareSpec(_Bounded):
     p_init: Annotated[float, Field(gt=0, le=1)] = Field(0.8, description="share of pixels changed at first")
 
 
-class BanditsSpec(_Bounded):
+class BanditsSpec(Bounded):
     """Bandits with time and data priors (Ilyas, Engstrom, Madry 2019), black box. Defaults: its authors'."""
 
     kind: Literal["bandits"]
@@ -262,7 +213,7 @@ class BanditsSpec(_Bounded):
         return self.model_copy(update={name: v for name, v in defaults.items() if getattr(self, name) is None})
 
 
-class ArcSpec(_Budgeted):
+class ArcSpec(Budgeted):
     """ARC, the attack on randomised ensembles of Dbouk and Shanbhag (2022); always with all members in hand."""
 
     kind: Literal["arc"]
@@ -271,7 +222,7 @@ class ArcSpec(_Budgeted):
     rivals: Count = Field(4, description="classes, by logit, whose boundaries are considered")
 
 
-class HingeSpec(_Budgeted):
+class HingeSpec(Budgeted):
     """Descent of the expected accuracy of a switch on hinged margins over sets of its members: our own, beside ARC."""
 
     kind: Literal["hinge"]

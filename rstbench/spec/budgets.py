@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rstbench.spec.attack_fields import Bounded
 from rstbench.spec.attacks import (
     AllMembersSpec,
     ApgdSpec,
@@ -16,6 +17,8 @@ from rstbench.spec.attacks import (
     PgdSpec,
 )
 from rstbench.spec.base import distance
+from rstbench.spec.effort import STANDING
+from rstbench.spec.reuse import steps_written_out
 
 
 def budget(attack: CraftedSpec) -> tuple[str, float] | None:
@@ -38,18 +41,23 @@ _LARGE_IMAGE, _LARGE_TILE = 64, 50
 """Bandits: above so many pixels a side, the data prior has so many (its authors' choice for ImageNet)."""
 
 
-def written_out(attack: CraftedSpec, cifar: bool, image_size: int = 0) -> CraftedSpec:
+def written_out(attack: CraftedSpec, cifar: bool, image_size: int = 0, ours: bool | None = None) -> CraftedSpec:
     """The attack with every default that depends on other fields or on the data written out.
 
-    cifar: whether the data is CIFAR; image_size: pixels a side, if known. Fields that mean nothing under the
+    cifar: whether the data is CIFAR; image_size: pixels a side, if known; ours: whether rstbench built the networks
+    that are attacked, None: not known yet, which leaves the engine's layout open. Fields that mean nothing under the
     attack's view get their defaults, so that equal work has one spec.
     """
+    if ours is not None:
+        attack = attack.model_copy(update={"engine": attack.engine.with_layout(ours)})
     if isinstance(attack, FgsmSpec | PgdSpec | CwInfSpec):
-        attack = attack.with_step_size(cifar)
+        attack = steps_written_out(attack, cifar).with_step_size(cifar)
     if isinstance(attack, BanditsSpec):
         attack = attack.with_defaults()
         if attack.tile is None and image_size > _LARGE_IMAGE:
             attack = attack.model_copy(update={"tile": _LARGE_TILE})
+    view = "" if isinstance(attack, AllMembersSpec) else attack.view
+    attack = attack.model_copy(update={"engine": attack.engine.asking(view)})
     if not isinstance(attack, AllMembersSpec):
         if attack.view != "ensemble":
             attack = attack.model_copy(update={"average": "logits"})
@@ -77,35 +85,45 @@ _STANDARD_FIRST, _STANDARD_STEP, _STANDARD_QUERY = 2.64, 53.3, 1.16
 """AutoAttack standard: passes of one surviving image per step of its first attack, per step of the others (nine
 targets), and per query of its Square."""
 
-_STANDING = 0.5
-"""Share of the images that stand until the end of an attack that leaves out those that fell: for estimates, about what
-robust networks keep on CIFAR-10 (30 to 60 %)."""
+
+_UNTIL_ABORTED = 0.125
+"""Share of its iterations after which CW-L2 gives a batch up where it may: it looks after each tenth, and nearly always
+ended at the first look on quarter-width networks."""
 
 
 def passes(attack: CraftedSpec) -> float:
     """Passes of one image through one network, for estimates. A gradient counts as two.
 
-    AutoAttack's later attacks and black boxes go on with images that still stand: half of them, it is assumed.
+    What leaves out images that fell (AutoAttack's later attacks, black boxes, ARC and hinge, PGD with `stop:
+    source_fooled`), or that have converged (the penalty form of CW-Inf), goes on with half of them, it is assumed.
+    So does an attack with smaller epsilons, after one look at each image; what these cost themselves is not in it.
     """
+    if isinstance(attack, Bounded) and attack.smaller_epsilons:
+        return 1.0 + STANDING * _passes_attacked(attack)
+    return _passes_attacked(attack)
+
+
+def _passes_attacked(attack: CraftedSpec) -> float:
     match attack:
         case FgsmSpec():
             return 2.0
         case PgdSpec():
-            return 2.0 * attack.restarts * attack.steps
+            return 2.0 * attack.restarts * attack.steps * (STANDING if attack.stop == "source_fooled" else 1.0)
         case ApgdSpec():
             return 2.0 * attack.restarts * (attack.steps + 1)
         case CwL2Spec():
-            return 2.0 * attack.binary_search_steps * attack.iterations
+            share = _UNTIL_ABORTED if attack.abort_early else 1.0
+            return 2.0 * attack.binary_search_steps * attack.iterations * share
         case CwInfSpec():
-            return 2.0 * attack.steps
+            return 2.0 * attack.steps * (STANDING if attack.form == "penalty" else 1.0)
         case AutoAttackSpec():
             if attack.version == "rand":
                 return 4.0 * attack.eot_queries * (attack.steps + 1)
             later = _STANDARD_STEP * attack.steps + _STANDARD_QUERY * attack.square_queries
-            return _STANDARD_FIRST * attack.steps + _STANDING * later
+            return _STANDARD_FIRST * attack.steps + STANDING * later
         case ArcSpec():
-            return float(attack.steps * (2 + attack.rivals))
+            return STANDING * attack.steps * (2 + attack.rivals)
         case HingeSpec():
-            return 2.0 * attack.restarts * (attack.steps + 1)
+            return STANDING * 2.0 * attack.restarts * (attack.steps + 1)
         case _:
-            return _STANDING * attack.queries
+            return STANDING * attack.queries

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rstbench.spec.attacks import CleanSpec, CraftedSpec, Reported
+from rstbench.spec.attack_fields import Reported
+from rstbench.spec.attacks import CleanSpec, CraftedSpec
 from rstbench.spec.base import Count, Name
 
 

@@ -19,5 +19,9 @@ RELIABILITY = {
     "order_violated": "a stronger attack left more standing than a weaker one of the same budget",
     "reduced_budget": "fewer steps or queries than the attack's published setting; it may be stronger than shown",
     "training_mode": "the model came in training mode and was put into evaluation mode",
+    "reused_smaller_epsilon": "images that fool the network within a smaller epsilon were kept, and only the others "
+    "attacked: a worst case over these epsilons, with more tries than the attack has by itself",
+    "low_precision_weaker": "crafted in low precision, the attack left more standing than in fp32 on the images where "
+    "both were run; the number is too high",
 }
 """Flag -> explanation, in the order of columns."""

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from rstbench.errors import SpecError
+from rstbench.spec.attack_fields import Bounded
 from rstbench.spec.attacks import CleanSpec, CraftedSpec
 from rstbench.spec.base import linf_text
 from rstbench.spec.battery import attack_fields, attack_spec
@@ -76,19 +77,27 @@ def model_suite(
 
 @dataclass(frozen=True)
 class Series:
-    """Attacks that differ in one setting. points: value -> key in `attacks`; the first is the smallest value."""
+    """Attacks that differ in one setting. points: value -> key in `attacks`; the first is the smallest value.
+
+    reused: whether each attack keeps what fools the network at the points before (`spec.reuse`).
+    """
 
     axis: str
     points: Mapping[float, str]
+    reused: bool = False
 
 
-def series_suite(suite: Suite, cell: Cell, axes: Sequence[str], largest_l2: float) -> tuple[Suite, tuple[Series, ...]]:
+def series_suite(
+    suite: Suite, cell: Cell, axes: Sequence[str], largest_l2: float, reuse: bool = False
+) -> tuple[Suite, tuple[Series, ...]]:
     """The suite with one cell only, its attack repeated over steps, restarts and epsilon (those of `axes` it has).
 
     largest_l2: the distance within which every image lies, where an L2 curve ends; an l-infinity curve ends at 1. Both
     sides of the suite get the same attacks, made from the one the profile runs. Step sizes are the attack's own, but
     at least 2.5 epsilon / steps along epsilon, so that every image of the ball can be reached.
-    Raises `SpecError` for a defense or an attack that does not exist, makes no images, or has none of the axes.
+    reuse: along epsilon, attack only what stands at the smaller ones; without it they are attacked independently,
+    whatever the attack's own `smaller_epsilons` say. Raises `SpecError` for a defense or an attack that does not exist,
+    makes no images, has none of the axes, or has nothing to reuse.
     """
     run = suite.run
     for room, key in (
@@ -119,15 +128,20 @@ def series_suite(suite: Suite, cell: Cell, axes: Sequence[str], largest_l2: floa
     found: list[Series] = []
     for axis in axes:
         points: dict[float, str] = {0.0: CLEAN} if axis == "epsilon" else {}
-        for value, spec in _varied(attack, axis, largest_l2):
+        varied = _varied(attack, axis, largest_l2)
+        if reuse and axis == "epsilon":
+            varied = _each_after_the_smaller(varied, cell.attack)
+        for value, spec in varied:
             key = f"{axis}-{value:.6g}"
             changed = {"report_as": attack.report_as or cell.attack, "variant": f"{axis}={value:.6g}"}
             made[key] = spec.model_copy(update={**changed, "headline": False})
             points[value] = key
         if len(points) > 1:
-            found.append(Series(axis, points))
+            found.append(Series(axis, points, reuse and axis == "epsilon"))
     if not found:
         raise SpecError(f"attack {cell.attack!r} of kind {attack.kind} has no {' and no '.join(axes)} to vary")
+    if reuse and not any(each.reused for each in found):
+        raise SpecError(f"attack {cell.attack!r}: images are reused along epsilon, and no curve is over epsilon")
     # Without an attack there is nothing to transfer.
     cells = tuple(
         cell.model_copy(update={"attack": key} | ({"source": None, "source_seed": "same"} if key == CLEAN else {}))
@@ -165,14 +179,32 @@ def _varied(attack: CraftedSpec, axis: str, largest_l2: float) -> list[tuple[flo
     return [(value, _at(attack, value)) for value in [*smaller, largest_l2]]
 
 
+def _each_after_the_smaller(varied: Sequence[tuple[float, CraftedSpec]], name: str) -> list[tuple[float, CraftedSpec]]:
+    """The attacks, by rising epsilon, each of them made after all before it."""
+    found: list[tuple[float, CraftedSpec]] = []
+    for place, (value, spec) in enumerate(varied):
+        if not isinstance(spec, Bounded) or budget(spec) is None:
+            raise SpecError(f"attack {name!r} of kind {spec.kind}: what it finds within one epsilon is not reused")
+        before = [each.model_dump() for _, each in varied[:place]]
+        changes: dict[str, Any] = {"smaller_epsilons": [fields["epsilon"] for fields in before]}
+        steps = [fields.get("step_size") for fields in before]
+        if before and None not in steps:
+            changes["smaller_step_sizes"] = steps
+        found.append((value, _again(spec, changes)))
+    return found
+
+
 def _at(attack: CraftedSpec, epsilon: Fraction | float) -> CraftedSpec:
+    alone: dict[str, Any] = {"smaller_epsilons": ()} if isinstance(attack, Bounded) else {}
+    if "smaller_step_sizes" in type(attack).model_fields:
+        alone["smaller_step_sizes"] = None
     if isinstance(epsilon, float):
-        changes: dict[str, Any] = {"epsilon": epsilon}
+        changes: dict[str, Any] = {"epsilon": epsilon, **alone}
         own = getattr(attack, "step_size", None)
         if own is not None:
             changes["step_size"] = max(own, 2.5 * epsilon / getattr(attack, "steps", 1))
         return _again(attack, changes)
-    changes = {"epsilon": linf_text(str(epsilon))}
+    changes = {"epsilon": linf_text(str(epsilon)), **alone}
     own = getattr(attack, "step_size", None)
     if attack.kind in ("fgsm", "fgsm_rs"):
         changes["step_size"] = None  # a multiple of epsilon by definition

@@ -74,6 +74,13 @@ class Engine(Spec):
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast; verdicts are always fp32")
     layout: Literal["contiguous", "channels_last"] = "contiguous"
     threads: Count = Field(1, description="CPU threads of the worker that runs the node")
+    compiler: Literal["none", "inductor", "cuda_graphs"] = Field(
+        "none",
+        description="inductor: torch.compile, which reorders sums; cuda_graphs: a training step's passes are recorded "
+        "once and replayed, on a GPU only",
+    )
+
+    later: ClassVar[frozenset[str]] = frozenset({"compiler"})
 
 
 class Validation(Spec):
@@ -82,6 +89,19 @@ class Validation(Spec):
     every: Count = Field(1, description="epochs between validations; the last epoch is always validated")
     steps: Count = Field(7, description="PGD steps, uniform start, step size 2.5 epsilon / steps")
     epsilon: LinfDistance | None = Field(None, description="default: that of the inner attack; 0: natural accuracy")
+    images: Count | None = Field(
+        None, description="how many validation images: a seeded choice, in proportion to classes; default: all"
+    )
+    stop: Literal["never", "source_fooled"] = Field(
+        "never",
+        description="source_fooled: an image rests, and counts as wrong, once it is misclassified, even if more steps "
+        "would have brought it back",
+    )
+    folding: bool = Field(
+        False, description="batch norm folded into convolutions, as for crafting; the same accuracy up to rounding"
+    )
+
+    later: ClassVar[frozenset[str]] = frozenset({"images", "stop", "folding"})
 
 
 class TrainingSpec(Spec):

@@ -8,7 +8,7 @@ BUILDER_VERSIONS = {
     "tune": 1,
     "lottery": 1,
     "model": 1,
-    "craft": 2,
+    "craft": 3,
     "predict": 1,
     "join": 1,
     "measure": 1,

@@ -18,9 +18,10 @@ dimension of the kernel; other convolutions than 2-d ones follow from that.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+
+from rstbench.tickets.selection import blocks, select_on_host
 
 
 def maskable(network: nn.Module) -> dict[str, Tensor]:
@@ -48,35 +49,30 @@ def select(scores: Tensor, kept: int) -> Tensor:
 
     Equal scores are ranked by position, the later one higher: what a stable ascending sort that zeroes the front
     does, without sorting. Ties at the threshold are common (scores start on a grid of 2^-24), so this matters.
-    NaN, in a run that diverges, counts as infinity.
+    NaN, in a run that diverges, counts as infinity. On a CPU the mask lies in memory as the scores do.
     """
     dropped = scores.numel() - kept
     if dropped <= 0:
         return torch.ones_like(scores, dtype=torch.bool)
     if kept <= 0:
         return torch.zeros_like(scores, dtype=torch.bool)
-    flat = scores.reshape(-1).nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
-    choose = _select_on_host if flat.device.type == "cpu" else _select_on_device
-    return choose(flat, dropped).view(scores.shape)
-
-
-def _select_on_host(flat: Tensor, dropped: int) -> Tensor:
-    # numpy's introselect is several times faster here than torch.kthvalue or topk.
-    values = flat.numpy()
-    threshold = np.partition(values, dropped - 1)[dropped - 1]
-    mask = values > threshold
-    missing = len(values) - dropped - int(np.count_nonzero(mask))
-    if missing:
-        mask[np.flatnonzero(values == threshold)[-missing:]] = True
-    return torch.from_numpy(mask)
+    if scores.device.type == "cpu":
+        return select_on_host(scores, dropped)
+    return _select_on_device(scores.reshape(-1), dropped).view(scores.shape)
 
 
 def _select_on_device(flat: Tensor, dropped: int) -> Tensor:
     # No value may travel to the host, where waiting for it would stall the device: ties are ranked by their count.
-    threshold = torch.kthvalue(flat, dropped).values
+    # Unsorted topk has many blocks of a GPU work on one layer, kthvalue only one; of the smaller side, as it copies.
+    flat = flat.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    kept = len(flat) - dropped
+    if dropped <= kept:
+        threshold = flat.topk(dropped, largest=False, sorted=False).values.max()
+    else:
+        threshold = flat.topk(kept, sorted=False).values.min()
     above = flat > threshold
     tied = flat == threshold
-    missing = len(flat) - dropped - above.sum()
+    missing = kept - above.sum()
     return above | (tied & (tied.sum() - tied.cumsum(0) < missing))
 
 
@@ -95,8 +91,13 @@ def score_gradient(weight_gradient: Tensor, theta: Tensor, scores: Tensor, rank:
 
     The mask enters the loss as w = theta * topk(|s|), and the estimator passes the mask's gradient on to |s| as if
     topk were the identity (paper, Section 3.2; edge-popup, Ramanujan et al. 2020). `rank="score"` has no sign.
+    `weight_gradient` is overwritten, and may be what is returned.
     """
-    gradient = weight_gradient * theta
-    if scores.dim() < gradient.dim():
-        gradient = gradient.sum(dim=tuple(range(scores.dim(), gradient.dim())))
+    if scores.dim() == theta.dim():
+        for gradient, frozen, each in blocks(weight_gradient, theta, scores):
+            gradient.mul_(frozen)
+            if rank == "abs_score":
+                gradient.mul_(each.sign())
+        return weight_gradient
+    gradient = weight_gradient.mul_(theta).sum(dim=tuple(range(scores.dim(), theta.dim())))
     return gradient * scores.sign() if rank == "abs_score" else gradient

@@ -44,7 +44,10 @@ class Scores:
         for name, weight in self._weights.items():
             shape = unit_shape(tuple(weight.shape), pattern)
             start = kaiming_uniform_scores(seed, name, shape, fans(tuple(weight.shape))[0], spec.score_scale)
-            self._scores[name] = torch.from_numpy(start).to(weight.device).requires_grad_(True)
+            scores = torch.from_numpy(start).to(weight.device)
+            if scores.shape == weight.shape:  # everything that a step does with both then follows memory
+                scores = torch.empty_like(weight).copy_(scores)
+            self._scores[name] = scores.requires_grad_(True)
             self._theta[name] = weight.detach().clone()
         self._parameters: dict[str, nn.Parameter] = {}
         if spec.last_bn_affine:
@@ -70,7 +73,8 @@ class Scores:
         self._mask = self.masks()
         for name, mask in self._mask.items():
             theta = self._theta[name]
-            torch.mul(theta, expand(mask, theta), out=self._weights[name].data)
+            # A copy that casts and a product of floats are faster than a product with a boolean.
+            self._weights[name].data.copy_(expand(mask, theta)).mul_(theta)
 
     def collect_gradients(self) -> None:
         for name, scores in self._scores.items():
@@ -86,7 +90,7 @@ class Scores:
 
     def snapshot(self) -> dict[str, Tensor]:
         """Copies on the CPU: `mask/<layer>`, `buffer/<name>`, and `parameter/<name>` of what is trained beside them."""
-        kept = {f"mask/{name}": mask.cpu().clone() for name, mask in self._mask.items()}
+        kept = {f"mask/{name}": mask.cpu().contiguous().clone() for name, mask in self._mask.items()}
         weights = dict(self.network.named_parameters())
         for name, value in self.network.state_dict().items():
             if name not in weights:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rstbench.data.streamed import StreamedImages
-from rstbench.data.tensors import as_float, augment
+from rstbench.data.tensors import as_float, augment, delivered
 from rstbench.spec.training import Augmentation
 from rstbench.training.family import Batch
 from rstbench.training.seeds import derive_seed, generator
@@ -53,14 +53,14 @@ def drawn(data: TrainingData, chosen: Iterable[Chosen], spec: Augmentation) -> G
     """
     if isinstance(data.images, Tensor):
         for rows, random in chosen:
-            places = torch.from_numpy(rows).to(data.labels.device)
+            places = delivered(torch.from_numpy(rows), data.labels.device)
             yield as_float(augment(data.images[places], spec, random)), data.labels[places], random
         return
     # Seeds of the crops are drawn before anything else is, as `augment` does: the step's own draws come later.
     ahead, here = tee((rows, random, _seeds(len(rows), random, spec)) for rows, random in chosen)
     keys = (list(zip(rows.tolist(), seeds, strict=True)) for rows, _, seeds in ahead)
     for (rows, random, _), images in zip(here, data.images.drawn(keys, spec), strict=True):
-        yield as_float(images), data.labels[torch.from_numpy(rows).to(data.labels.device)], random
+        yield as_float(images), data.labels[delivered(torch.from_numpy(rows), data.labels.device)], random
 
 
 def in_order(images: Images, labels: Tensor, batch: int) -> Iterator[tuple[Tensor, Tensor]]:

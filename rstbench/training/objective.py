@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rstbench.attacks.draws import Shared
+from rstbench.attacks.draws import Draws, Shared
 from rstbench.attacks.pgd import cross_entropy, pgd
 from rstbench.attacks.threat import Threat
 from rstbench.defenses.view import CallableView, Criterion, Step
 from rstbench.spec.base import distance
-from rstbench.spec.training import Engine, InnerAttack, LrSchedule, TrainingSpec
-
-
-@contextmanager
-def numerics(engine: Engine, device: torch.device) -> Iterator[None]:
-    """Autocast to bfloat16 where the engine asks for it."""
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=engine.precision == "bf16", cache_enabled=False):
-        yield
+from rstbench.spec.training import InnerAttack, LrSchedule, TrainingSpec
 
 
 def learning_rate(base: float, schedule: LrSchedule, position: float, epochs: int) -> float:
@@ -62,13 +54,13 @@ def inner_images(
     images: Tensor,
     labels: Tensor,
     inner: InnerAttack,
-    noise: torch.Generator,
+    noise: torch.Generator | Draws,
     objective: str = "ce",
 ) -> Tensor:
     """Adversarial training images (N, C, H, W): the inner maximisation of Eq. 1. `kind="none"` returns `images`.
 
-    objective: "ce" maximises the cross-entropy of the labels; "trades" the divergence from the predictions on
-    `images`, which take one more forward pass, in the same mode of batch norm.
+    noise: what a uniform start is drawn from. objective: "ce" maximises the cross-entropy of the labels; "trades" the
+    divergence from the predictions on `images`, which take one more forward pass, in the same mode of batch norm.
     """
     if inner.kind == "none":
         return images
@@ -82,7 +74,7 @@ def inner_images(
         images,
         labels,
         threat=Threat("linf", distance(inner.epsilon)),
-        draws=Shared(noise, len(images)),
+        draws=Shared(noise, len(images)) if isinstance(noise, torch.Generator) else noise,
         step_size=distance(step_size or "0"),
         steps=inner.steps if inner.kind == "pgd" else 1,
         start="zero" if inner.kind == "fgsm" else "uniform",

@@ -11,17 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rstbench.attacks.draws import Shared
+from rstbench.attacks.draws import Draws
 from rstbench.attacks.pgd import pgd
 from rstbench.attacks.threat import Threat
 from rstbench.data.tensors import as_float
 from rstbench.defenses.view import CallableView
-from rstbench.errors import DivergenceError
+from rstbench.errors import DeviceError, DivergenceError
+from rstbench.networks.folding import folded
 from rstbench.spec.base import distance, ratio_text
 from rstbench.spec.training import GATHERED, TrainingSpec, Validation
 from rstbench.training.batches import Images, TrainingData, drawn, in_order, steps
 from rstbench.training.family import Batch, FamilySubject, each_ratio
-from rstbench.training.objective import inner_images, learning_rate, numerics, training_loss
+from rstbench.training.noise import Delivered, Given
+from rstbench.training.objective import inner_images, learning_rate, training_loss
+from rstbench.training.passes import Passes
+from rstbench.training.recorded import Record, Recorded, record_on_gpu
 from rstbench.training.seeds import derive_seed, generator
 from rstbench.training.state import Checkpoints, RunState, UnusableState, pack_state, restore_state
 from rstbench.training.subject import Subject
@@ -42,20 +46,35 @@ class Outcome:
 
 
 class Run:
-    """One run over a subject. `train` does all of it; `step` is one optimiser step."""
+    """One run over a subject. `train` does all of it; `step` is one optimiser step.
 
-    def __init__(self, subject: Subject, spec: TrainingSpec, seed: int, device: torch.device) -> None:
+    On a GPU the host waits for no value between the saves and ends of epochs: it works ahead of the device.
+
+    record: what records a step where the engine says cuda_graphs; default: the GPU's own. Raises `DeviceError` if the
+    engine asks for what this device cannot do.
+    """
+
+    def __init__(
+        self, subject: Subject, spec: TrainingSpec, seed: int, device: torch.device, record: Record | None = None
+    ) -> None:
         self.subject, self.spec, self.seed, self.device = subject, spec, seed, device
-        self._layout = torch.channels_last if spec.engine.layout == "channels_last" else torch.contiguous_format
-        subject.network.to(device).to(memory_format=self._layout)
+        self._recorded: Recorded | None = None
+        if spec.engine.compiler == "cuda_graphs":
+            if record is None and device.type != "cuda":
+                raise DeviceError(
+                    f"engine.compiler: cuda_graphs needs a GPU, and this run is on {device}; ask for none or inductor"
+                )
+            self._recorded = Recorded(self._from_numbers, subject.network.buffers, record or record_on_gpu)
+        self._passes = Passes(subject.network, spec.engine, device)
         self.optimiser = torch.optim.SGD(
-            list(subject.variables.values()), lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay
+            list(subject.variables.values()),
+            lr=spec.lr,
+            momentum=spec.momentum,
+            weight_decay=spec.weight_decay,
+            # One launch for many layers, with the arithmetic of the loop over them; `fused` rounds otherwise.
+            foreach=device.type == "cuda",
+            fused=False,
         )
-
-    def _forward(self, images: Tensor) -> Tensor:
-        with numerics(self.spec.engine, self.device):
-            logits: Tensor = self.subject.network(images.contiguous(memory_format=self._layout))
-        return logits.float()
 
     def step(self, images: Tensor, labels: Tensor, lr: float, noise: torch.Generator) -> Tensor:
         """One optimiser step on float images (N, C, H, W) in [0, 1]; returns the mean loss, on the device."""
@@ -63,20 +82,39 @@ class Run:
         if isinstance(subject, FamilySubject):
             subject.draw(noise)
         subject.refresh()
-        subject.require_gradients(False)
-        subject.network.train(self.spec.inner_bn == "train")
-        adversarial = inner_images(self._forward, images, labels, self.spec.inner, noise, self.spec.objective)
-        subject.network.train()
-        subject.require_gradients(True)
-        self.optimiser.zero_grad(set_to_none=True)
-        subject.network.zero_grad(set_to_none=True)
-        loss = training_loss(self._forward, images, adversarial, labels, self.spec)
-        loss.backward()  # type: ignore[no-untyped-call]
+        draws = Delivered(noise, len(images), self.device)
+        if self._recorded is None:
+            loss = self._differentiated(images, labels, draws)
+        else:
+            loss = self._recorded(images, labels, self._numbers(images, draws)).clone()
         subject.collect_gradients()
         for group in self.optimiser.param_groups:
             group["lr"] = lr
         self.optimiser.step()
+        return loss
+
+    def _differentiated(self, images: Tensor, labels: Tensor, draws: Draws) -> Tensor:
+        """Inner attack, loss, and its gradient to the weights; between this and the last step nothing else is kept."""
+        subject, spec, forward = self.subject, self.spec, self._passes.train
+        subject.require_gradients(False)
+        subject.network.train(spec.inner_bn == "train")
+        with self._passes.frozen():
+            adversarial = inner_images(forward, images, labels, spec.inner, draws, spec.objective)
+        subject.network.train()
+        subject.require_gradients(True)
+        self.optimiser.zero_grad(set_to_none=True)
+        subject.network.zero_grad(set_to_none=True)
+        loss = training_loss(forward, images, adversarial, labels, spec)
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
+
+    def _from_numbers(self, images: Tensor, labels: Tensor, numbers: Tensor) -> Tensor:
+        return self._differentiated(images, labels, Given(numbers))
+
+    def _numbers(self, images: Tensor, draws: Draws) -> Tensor:
+        """What the inner attack will ask of `draws`; (N, 0) if nothing."""
+        uniform = self.spec.inner.kind in ("pgd", "fgsm_rs")
+        return draws.uniform(images.shape[1:]) if uniform else images.new_zeros(len(images), 0)
 
     def accuracy(self, images: Images, labels: Tensor, attack: Validation) -> float:
         """Percent of uint8 images (N, C, H, W) predicted right under the validation attack, in evaluation mode."""
@@ -87,21 +125,24 @@ class Run:
         inner_epsilon = "0" if spec.inner.kind == "none" else spec.inner.epsilon
         epsilon = distance(inner_epsilon if attack.epsilon is None else attack.epsilon)
         noise = generator(self.seed, "validation")
+        forward = self._passes.of(folded(subject.network)) if attack.folding else self._passes.plain
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        for batch, targets in in_order(images, labels, spec.batch):
-            floats = as_float(batch)
-            if epsilon > 0:
-                floats = pgd(
-                    CallableView(self._forward),
-                    floats,
-                    targets,
-                    threat=Threat("linf", epsilon),
-                    draws=Shared(noise, len(floats)),
-                    step_size=2.5 * epsilon / attack.steps,
-                    steps=attack.steps,
-                ).images
-            with torch.no_grad():
-                correct += (self._forward(floats).argmax(1) == targets).sum()
+        with self._passes.frozen():
+            for batch, targets in in_order(images, labels, spec.batch):
+                floats = as_float(batch)
+                if epsilon > 0:
+                    floats = pgd(
+                        CallableView(forward),
+                        floats,
+                        targets,
+                        threat=Threat("linf", epsilon),
+                        draws=Delivered(noise, len(floats), self.device),
+                        step_size=2.5 * epsilon / attack.steps,
+                        steps=attack.steps,
+                        stop=attack.stop,
+                    ).images
+                with torch.no_grad():
+                    correct += (forward(floats).argmax(1) == targets).sum()
         return 100.0 * int(correct) / max(len(images), 1)
 
     def train(
@@ -133,9 +174,8 @@ class Run:
                 loss_sum += self.step(images, labels, lr, random)
                 state.step += 1
                 epoch_ends = within == steps_per_epoch - 1
-                if epoch_ends or state.step % 50 == 0:
-                    self._check_finite(loss_sum, state.step)
                 if epoch_ends:
+                    self._check_finite(loss_sum, state.step)
                     self._end_of_epoch(epoch, float(loss_sum) / steps_per_epoch, data, state)
                     loss_sum.zero_()
                 try:
@@ -146,11 +186,12 @@ class Run:
                     self._save(state, loss_sum, checkpoints)
                     raise
                 if due:
+                    self._check_finite(loss_sum, state.step)
                     self._save(state, loss_sum, checkpoints)
                     last_save = time.monotonic()
         if isinstance(self.subject, FamilySubject):
             # Gathered once more: of a run that was stopped after its last validation, only the best is left.
-            for _ in each_ratio(self.subject, spec, self._forward, lambda: self._gathering(data)):
+            for _ in each_ratio(self.subject, spec, self._passes.plain, lambda: self._gathering(data)):
                 pass
         self.subject.refresh()
         return Outcome(self.subject.snapshot(), state.best, state.best_epoch, state.best_accuracy, state.history)
@@ -197,6 +238,6 @@ class Run:
             return {"validation_accuracy": self.accuracy(*held_out)}
         found = {
             f"validation_accuracy_{ratio_text(ratio)}": self.accuracy(*held_out)
-            for ratio in each_ratio(self.subject, self.spec, self._forward, lambda: self._gathering(data))
+            for ratio in each_ratio(self.subject, self.spec, self._passes.plain, lambda: self._gathering(data))
         }
         return {"validation_accuracy": sum(found.values()) / len(found), **found}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from rstbench.attacks.draws import Draws, PerImage, Shared
+from rstbench.attacks.draws import Draws, PerImage, Shared, handed
 
 
 def of(kind: str, seed: int, count: int) -> Draws:
@@ -61,3 +61,23 @@ def test_shared_rows_come_from_the_same_generator() -> None:
     plain = torch.Generator().manual_seed(1)
     assert len(part) == 2 and torch.equal(part.uniform((3,)), torch.rand(2, 3, generator=plain))
     assert torch.equal(draws.normal((3,)), torch.randn(5, 3, generator=plain))
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (64, 8), (5,), ()])
+def test_numbers_are_those_of_each_generator_however_many_are_drawn(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = [PerImage(3, [image]) for image in range(33)]
+    expected = [torch.cat([getattr(each, kind)(shape) for each in alone]) for kind in ("uniform", "normal", "uniform")]
+    for large in (2**30, 1):  # in one thread, and in several
+        monkeypatch.setattr("rstbench.attacks.draws._LARGE", large)
+        monkeypatch.setattr("rstbench.attacks.draws.os.cpu_count", lambda: 4)
+        draws = PerImage(3, range(33))
+        found = [getattr(draws, kind)(shape) for kind in ("uniform", "normal", "uniform")]
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_numbers_are_handed_over_in_the_type_of_what_they_are_for() -> None:
+    drawn = PerImage(0, range(3)).normal((2, 2))
+    found = handed(drawn, torch.zeros(1, dtype=torch.float64))
+    assert found.dtype == torch.float64 and torch.equal(found.float(), drawn)

@@ -208,3 +208,12 @@ def test_a_folder_that_changed_is_noticed(bench: Bench, root: Path, tmp_path: Pa
             Bench(bench.store, root, torch.device("cpu")).arrays(key)
     finally:
         file.write_bytes(content)
+
+
+def test_low_precision_is_compared_with_fp32_in_the_record(bench: Bench) -> None:
+    low = PGD.model_copy(update={"engine": PGD.engine.model_copy(update={"precision": "bf16"})})
+    value = crafted(bench, attack=low)
+    compared = value.record["against_fp32"]
+    assert compared["images"] == min(128, len(images(value)))
+    assert ("low_precision_weaker" in value.record["flags"]) == (compared["low"] > compared["exact"])
+    assert "against_fp32" not in crafted(bench).record

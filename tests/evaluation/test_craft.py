@@ -15,10 +15,10 @@ from rstbench.defenses.views import EnsembleView, ExpectationView, SwitchView
 from rstbench.errors import DeviceError, RunError, SpecError
 from rstbench.evaluation.craft import Crafted, Target, craft, threat_of, view_of
 from rstbench.evaluation.judge import check_images, within
+from rstbench.spec.attack_fields import AttackEngine
 from rstbench.spec.attacks import CraftedSpec, PgdSpec
 from rstbench.spec.battery import named_attack
 from rstbench.spec.budgets import written_out
-from rstbench.spec.training import Engine
 from rstbench.training import generator
 from tests.attacks.networks import images, small_net
 
@@ -97,7 +97,8 @@ def test_batches_are_attacked_one_by_one() -> None:
 def test_the_last_batch_is_padded() -> None:
     network = Watched()
     full = run(network, attack()).images
-    assert network.sizes[12:-12] == [8] * 18  # three batches: one look at what stands, and five steps
+    # Asked about first and last are the reliability checks' images; then three batches of five steps and a look.
+    assert network.sizes[12:-3] == [8] * 18
     # So what an image becomes depends neither on how many follow nor on what they are.
     for count in (8, 9, 15, 18):
         assert torch.equal(run(small_net(), attack(), range(count)).images, full[:count])
@@ -160,9 +161,10 @@ def test_short_memory_changes_nothing_but_rounding(stop: str) -> None:
 def test_engine() -> None:
     plain, mixed, last = Watched(), Watched(), Watched()
     reference = run(plain, attack()).images
-    coarse = run(mixed, attack(engine=Engine(precision="bf16"))).images
-    other = run(last, attack(engine=Engine(layout="channels_last"))).images
-    assert plain.kinds == last.kinds == {torch.float32} and mixed.kinds == {torch.bfloat16}
+    coarse = run(mixed, attack(engine=AttackEngine(precision="bf16"))).images
+    other = run(last, attack(engine=AttackEngine(layout="channels_last"))).images
+    # Answers without gradients are fp32 in any case.
+    assert plain.kinds == last.kinds == {torch.float32} and mixed.kinds == {torch.bfloat16, torch.float32}
     assert plain.layouts == mixed.layouts == {False} and last.layouts == {True}
     assert not torch.equal(coarse, reference) and float((coarse != reference).float().mean()) < 0.2
     assert torch.allclose(other, reference, atol=1e-6)
@@ -209,12 +211,12 @@ def test_passes_are_those_of_the_networks(name: str, changes: dict[str, Any]) ->
     spec = named(name, **changes)
     crafted = run(list(members), spec)
     asked = {kind: sum(member.passes[kind] for member in members) for kind in ("forward", "gradient")}
-    # The reliability checks look at all 19 images (fewer than they may), before and after the attack: two queries where
-    # it takes the view for deterministic, else one; and two gradients, of the cross-entropy and of the margin.
+    # The reliability checks look at all 19 images (fewer than they may). Before the attack: two queries, and two
+    # gradients, of the cross-entropy and of the margin; AutoAttack has checks of its own. After: a query.
     networks = COUNT if spec.kind == "autoattack" and several else COUNT * len(members)
-    queries = 1 if name == "autoattack_rand" else 2
-    assert crafted.forward == asked["forward"] - 2 * queries * networks
-    assert crafted.gradient == asked["gradient"] - 2 * 2 * networks
+    before = 0 if spec.kind == "autoattack" else 2
+    assert crafted.forward == asked["forward"] - (before + 1) * networks
+    assert crafted.gradient == asked["gradient"] - before * networks
     assert crafted.gradient > 0 or spec.kind in ("square", "bandits")
 
 
@@ -262,6 +264,22 @@ class Changed(nn.Module):
 def test_what_the_probe_sees_is_flagged(change: Any, flag: str) -> None:
     assert flag in run(Changed(change), attack()).flags
     assert run(Changed(lambda logits: logits), attack()).flags == ()
+
+
+@pytest.mark.parametrize(
+    "change, flag",
+    [
+        (lambda logits: logits.softmax(1), "softmax_output"),
+        (lambda logits: logits.detach(), "zero_gradients"),
+        (lambda logits: logits * 0 + 1, "constant_output"),
+        (lambda logits: logits + torch.randn_like(logits), "randomised_output"),
+    ],
+    ids=["softmax", "no gradient", "constant", "random"],
+)
+def test_autoattacks_own_checks_stand_in_for_the_probe(change: Any, flag: str) -> None:
+    spec = named("autoattack", steps=2, square_queries=3, epsilon="1/255")
+    assert flag in run(Changed(change), spec).flags
+    assert flag not in run(Changed(lambda logits: logits), spec).flags
 
 
 def test_only_who_expects_noise_may_meet_it() -> None:

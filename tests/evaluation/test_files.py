@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +176,24 @@ def test_rows_of_several_files() -> None:
         concatenated_samples([(pack_samples(first), "a"), (less, "b")])
     with pytest.raises(StoreError, match=r"^b: not per-sample results"):
         concatenated_samples([(pack_samples(first), "a"), (b"damaged", "b")])
+
+
+def test_no_rows() -> None:
+    none = {"index": np.arange(0), "label": np.zeros(0, dtype=np.int64)}
+    found = unpack_samples(pack_samples(none), "here")
+    assert found["index"].shape == found["label"].shape == (0,) and found["label"].dtype == np.int64
+
+
+def test_rows_are_packed_as_pyarrow_packs_them_and_without_pandas() -> None:
+    columns = {"index": np.arange(7)[::-1], "l2": np.linspace(0, 1, 7), "queries": np.arange(7, dtype=np.int32)}
+    sink = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), sink, compression="zstd")
+    assert pack_samples(columns) == sink.getvalue()
+    program = (
+        "import sys, numpy as np\n"
+        "from rstbench.evaluation.files import pack_samples, unpack_samples\n"
+        "data = pack_samples({'index': np.arange(3), 'label': np.arange(3), 'l2': np.zeros(3)})\n"
+        "assert unpack_samples(data, 'here')['index'].tolist() == [0, 1, 2]\n"
+        "sys.exit('pandas was imported' if 'pandas' in sys.modules else 0)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

@@ -105,6 +105,7 @@ def _noting(asked: list[dict[str, Any]], name: str) -> Any:
 def test_no_field_is_forgotten() -> None:
     """What a spec says reaches the function that attacks, apart from what is of the view, the batch or the table."""
     elsewhere = NOT_CRAFTED | {"kind", "form", "samples", "batch", "engine", "view", "average", "expectation"}
+    elsewhere |= {"smaller_epsilons", "smaller_step_sizes"}  # of the images that it is not asked about
     by_threat = {"norm", "epsilon"}
     for name in SMALL:
         asked: list[dict[str, Any]] = []

@@ -75,6 +75,17 @@ def test_pace_counts_work_not_nodes() -> None:
     assert lines._pace.share() == 1.0
 
 
+def test_pace_counts_seconds_where_they_are_known() -> None:
+    seconds = {DATA.key: 1.0, SEARCH.key: 6.0, CRAFT.key: 3.0}
+    for watch in (Lines(NODES, console(False), seconds), Bars(NODES, console(True), seconds)):
+        watch.finished(DATA, 1.0)
+        watch.advanced(CRAFT, 1, 3, "images")
+        assert watch._pace.share() == pytest.approx(0.2)
+        watch.finished(CRAFT, 1.0)
+        assert watch._pace.share() == pytest.approx(0.4)
+    assert isinstance(observer(NODES, console(False), seconds), Lines)
+
+
 @pytest.mark.parametrize(
     "seconds, text",
     [

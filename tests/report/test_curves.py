@@ -73,13 +73,14 @@ def test_the_files(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["curves.csv", "curves.png", "curves.svg"]
     assert all(list(found) == [] for found in curves.remarks.values())
     rows = list(csv.DictReader((tmp_path / "out" / "curves.csv").read_text().splitlines()))
-    assert list(rows[0]) == ["axis", "value", "accuracy", "ci_low", "ci_high", "n", "seeds", "attack"]
+    assert list(rows[0]) == ["axis", "value", "accuracy", "ci_low", "ci_high", "n", "seeds", "attack", "kept"]
     by_axis = {axis: [row for row in rows if row["axis"] == axis] for axis in ("steps", "restarts", "epsilon")}
     assert [float(row["accuracy"]) for row in by_axis["steps"]] == [100 * c / N for c in SOUND["steps"]]
     assert by_axis["epsilon"][0]["value"] == "0"
     assert [row["value"] for row in by_axis["epsilon"]][-1] == "1"
     for row in rows:
         assert (row["n"], row["seeds"], row["attack"]) == ("40", "0", "pgd20" if row["value"] != "0" else "none")
+        assert row["kept"] == "", "each point was attacked by itself"
         assert float(row["ci_low"]) <= float(row["accuracy"]) <= float(row["ci_high"])
     assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
     root = ElementTree.fromstring((tmp_path / "out" / "curves.svg").read_text())
@@ -116,7 +117,7 @@ def test_nothing_measured(tmp_path: Path) -> None:
     store.prepare()
     curves = publish_curves(made_plan, store, series, tmp_path / "out")
     assert [path.name for path in curves.paths] == ["curves.csv"]
-    assert (tmp_path / "out" / "curves.csv").read_text() == "axis,value,accuracy,ci_low,ci_high,n,seeds,attack\n"
+    assert (tmp_path / "out" / "curves.csv").read_text() == "axis,value,accuracy,ci_low,ci_high,n,seeds,attack,kept\n"
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:

@@ -124,7 +124,9 @@ def test_budgets(
     "kind, fields, expected",
     [
         ("fgsm", {}, 2), ("pgd", {"steps": 10, "restarts": 3}, 60), ("apgd", {"steps": 10, "restarts": 2}, 44),
-        ("cw_l2", {"iterations": 50, "binary_search_steps": 2}, 200), ("cw_inf", {"steps": 30}, 60),
+        ("pgd", {"steps": 10, "stop": "source_fooled"}, 10), ("cw_inf", {"steps": 30, "form": "bounded"}, 60),
+        ("cw_l2", {"iterations": 50, "binary_search_steps": 2, "abort_early": False}, 200),
+        ("cw_l2", {"iterations": 50, "binary_search_steps": 2}, 25), ("cw_inf", {"steps": 30}, 30),
         ("square", {"queries": 70}, 35), ("bandits", {"queries": 70}, 35),
         ("autoattack", {"version": "rand", "steps": 9, "eot_queries": 2}, 80),
     ],

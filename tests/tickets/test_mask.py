@@ -15,6 +15,7 @@ from rstbench.spec.training import SearchSpec
 from rstbench.tickets import mask as masks
 from rstbench.tickets.mask import expand, kept_units, maskable, ranked, score_gradient, select, unit_shape
 from rstbench.tickets.search import Scores
+from rstbench.tickets.selection import select_on_host
 from tests.networks.specs import spec
 
 SHAPES = [(6, 3, 3, 3), (4, 6, 1, 1), (5, 4), (3, 2, 1, 3), (4, 2, 3), (2, 2, 2, 2, 2), (1, 1, 1, 1)]
@@ -37,11 +38,11 @@ def select_by(choose: str, scores: Tensor, kept: int) -> Tensor:
     dropped = scores.numel() - kept
     if not 0 < dropped < scores.numel():
         return select(scores, kept)
-    chosen: Tensor = getattr(masks, choose)(scores.flatten(), dropped)
-    return chosen.view(scores.shape)
+    by = {"host": select_on_host, "device": masks._select_on_device}[choose]
+    return by(scores.flatten(), dropped).view(scores.shape)
 
 
-@pytest.mark.parametrize("choose", ["_select_on_host", "_select_on_device"])
+@pytest.mark.parametrize("choose", ["host", "device"])
 @settings(deadline=None)
 @given(values=TIED, ratio=st.floats(1e-9, 1.0))
 def test_equal_scores_are_kept_as_a_stable_sort_would(choose: str, values: list[float], ratio: float) -> None:
@@ -79,6 +80,16 @@ def test_a_layer_as_large_as_any_ties_included() -> None:
     kept = kept_units(len(scores), 0.2)
     assert torch.equal(select(scores, kept), by_sorting(scores, 0.2))
     assert torch.equal(masks._select_on_device(scores, len(scores) - kept), by_sorting(scores, 0.2))
+
+
+@pytest.mark.parametrize("kept", [1, 3, 29, 53])
+def test_equal_scores_are_ranked_by_position_whatever_the_layout(kept: int) -> None:
+    scores = torch.randint(0, 3, (3, 2, 3, 3), generator=torch.Generator().manual_seed(0)).float()
+    laid_out = scores.contiguous(memory_format=torch.channels_last)
+    expected = without_lowest(scores, scores.numel() - kept)
+    assert torch.equal(select(laid_out, kept), expected)
+    assert torch.equal(masks._select_on_device(laid_out.reshape(-1), scores.numel() - kept).view(3, 2, 3, 3), expected)
+    assert select(laid_out, kept).is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.gpu
@@ -171,7 +182,16 @@ def test_the_scores_gradient_is_what_autograd_passes_through_the_mask(
     weight = theta * expand(kept, theta)
     (weight * direction).sum().backward()
     assert scores.grad is not None
-    assert torch.equal(score_gradient(direction, theta, scores.detach(), rank), scores.grad)
+    assert torch.equal(score_gradient(direction.clone(), theta, scores.detach(), rank), scores.grad)
+    if len(shape) == 4:  # layers as a network in channels_last has them, beside scores of either layout
+        laid_out = [each.contiguous(memory_format=torch.channels_last) for each in (direction, theta)]
+        for own in (
+            (scores.detach(), scores.detach().contiguous(memory_format=torch.channels_last))
+            if (scores.dim() == 4)
+            else (scores.detach(),)
+        ):
+            found = score_gradient(laid_out[0].clone(), laid_out[1], own, rank)
+            torch.testing.assert_close(found, scores.grad, rtol=1e-6, atol=1e-6)
 
 
 def test_torchvisions_resnet50_is_masked_without_knowing_it() -> None:

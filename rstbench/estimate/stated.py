@@ -1,12 +1,11 @@
-"""What a plan will cost, before it runs. No torch.
+"""Costs at stated rates. No torch.
 
-Rates are stated, not measured on the machine at hand: a node's multiply-accumulates, twice, over the rate of its
-processor in its precision.
+They are not measured on the machine at hand: a node's multiply-accumulates, twice, over the rate of its processor in
+its precision.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -79,38 +78,3 @@ def left(nodes: Mapping[str, Node], store: Store) -> Left:
             gpu += 2 * node.macs / GPU_FLOPS[node.precision]
             core += 2 * node.macs / CORE_FLOPS[node.precision]
     return Left(flop, gpu / 3600, core)
-
-
-def as_json(plans: Sequence[Plan], nodes: Mapping[str, Node], store: Store) -> str:
-    """Nodes, cells and costs as JSON, for programs."""
-    return json.dumps(
-        {
-            "suites": [
-                {
-                    "name": plan.suite.run.name,
-                    "profile": plan.suite.profile,
-                    "cells": [
-                        {**cell.columns, **cell.run, "predictions": cell.predictions, "values": cell.values}
-                        for cell in plan.cells
-                    ],
-                }
-                for plan in plans
-            ],
-            "nodes": [
-                {
-                    "key": node.key,
-                    "kind": node.kind,
-                    "title": node.title,
-                    "stored": store.has(node.key),
-                    "macs": node.macs,
-                    "passes": node.passes,
-                    "precision": node.precision,
-                    "inputs": dict(node.inputs),
-                    "spec": dict(node.spec),
-                }
-                for node in nodes.values()
-            ],
-            "rates": {"gpu_flops": GPU_FLOPS, "cpu_core_flops": CORE_FLOPS},
-        },
-        indent=1,
-    )
