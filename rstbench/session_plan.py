@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from rstbench.errors import StoreError
+from rstbench.errors import DeviceError, StoreError
 from rstbench.estimate import CORE_FLOPS, GPU_FLOPS, Left, costs, left
 from rstbench.estimate.calibration import Calibration, of_machine
 from rstbench.estimate.compare import by_kind, compare
@@ -26,8 +26,11 @@ def show_plan(
     """Print nodes, what is stored, what is shared, and the estimated cost of what is left.
 
     device: where it would run, default as `run`. workers: default: one for each CPU core, or for the GPU. Raises
-    `StoreError` if the store's calibration cannot be understood.
+    `StoreError` if the store's calibration cannot be understood, and `DeviceError` for a kind of device that is not
+    known.
     """
+    machine = this_machine(device)
+    calibration = of_machine(store.root, machine)
     table = Table(title=" + ".join(f"{p.suite.run.name} ({p.suite.profile})" for p in plans))
     for name in ("kind", "nodes", "stored", "shared", "forward passes", "PFLOP"):
         table.add_column(name, justify="left" if name == "kind" else "right")
@@ -38,9 +41,10 @@ def show_plan(
     if len(plans) > 1:
         console.print(_costs_by_suite(plans, store))
     nodes = merge_nodes(plans)
+    if all(map(store.has, nodes)):
+        console.print("Nothing is left to compute: all of it is in the store.", highlight=False)
+        return
     console.print(_stated(left(nodes, store)), highlight=False)
-    machine = this_machine(device)
-    calibration = of_machine(store.root, machine)
     if calibration is None:
         console.print(
             "These are stated rates, nothing is measured on this machine; `rstbench calibrate`, with the same suites "
@@ -68,7 +72,7 @@ def expected_seconds(
     """Seconds that each missing node takes on this machine; None where nobody measured that."""
     try:
         calibration = of_machine(store.root, this_machine(device))
-    except StoreError:  # a run needs no calibration; `plan` says what is wrong with it
+    except (StoreError, DeviceError):  # a run needs no calibration; `plan`, or a worker, says what is wrong
         return None
     if calibration is None:
         return None
@@ -144,7 +148,7 @@ def show_comparison(plans: Sequence[Plan], store: Store, console: Console, devic
     text += f"ratio {predicted / max(measured, 1e-3):.2f}."
     known = [each for each in found if each.computed is not None]
     waited = 1 - sum(each.computed or 0.0 for each in known) / max(sum(each.seconds for each in known), 1e-3)
-    if machine.device == "cpu" and waited > _BUSY:
+    if known and machine.device == "cpu" and waited > _BUSY:
         text += f" These nodes waited for a CPU {waited:.0%} of the time: the machine was busy."
     console.print(text, highlight=False)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rstbench.errors import StoreError
+from rstbench.errors import DeviceError, StoreError
 from rstbench.estimate.calibration import FILE, write
 from rstbench.estimate.forecast import Forecast, course
 from rstbench.execute.progress import duration
@@ -55,6 +55,20 @@ def test_a_calibrated_machine(plan: Plan, store: Store) -> None:
     assert f"about {one}." in text_of(show_plan, [plan], store, device="cpu", workers=1)
 
 
+def test_nothing_is_left(plan: Plan, store: Store) -> None:
+    write(store.root, calibrated(plan.nodes))
+    for key in plan.nodes:
+        store.write(key, {}, {})
+    text = text_of(show_plan, [plan], store, device="cpu")
+    assert "Nothing is left to compute" in text and "PFLOP, about" not in text and "with 1 worker" not in text
+
+
+def test_another_kind_of_device_stops_a_plan_and_is_for_workers_to_refuse(plan: Plan, store: Store) -> None:
+    with pytest.raises(DeviceError, match="quantum"):
+        text_of(show_plan, [plan], store, device="quantum")
+    assert expected_seconds(plan.nodes, plan.nodes, store, "quantum") is None
+
+
 def test_some_work_is_not_measured(plan: Plan, store: Store, tmp_path: Path) -> None:
     write(store.root, calibrated({k: n for k, n in plan.nodes.items() if n.kind in ("data", "train")}))
     others = sum(node.kind not in ("data", "train") for node in plan.nodes.values())
@@ -97,3 +111,13 @@ def test_the_comparison_is_listed_by_kind(plan: Plan, store: Store) -> None:
     assert "ratio 0.49" in text or "ratio 0.50" in text
     assert "waited for a CPU 75% of the time: the machine was busy" in text
     assert f"{len(seconds)} of {len(seconds)} stored nodes ran on this machine" in text
+
+
+def test_records_that_do_not_say_how_long_they_computed_blame_nobody(plan: Plan, store: Store) -> None:
+    calibration = calibrated(plan.nodes)
+    write(store.root, calibration)
+    behind = {"hardware": calibration.machine.hardware, "torch": calibration.machine.torch}
+    for key in plan.nodes:
+        store.write(key, {"wall_seconds": 1.0, "provenance": behind}, {})
+    text = text_of(show_comparison, [plan], store, device="cpu")
+    assert "In all:" in text and "waited for a CPU" not in text

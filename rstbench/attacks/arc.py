@@ -32,8 +32,8 @@ def arc(
     the defense draws them; a member that is never drawn is left out. inputs: float32 (N, C, H, W) in [0, 1]; labels:
     int64 (N,). rho: how far beyond a boundary a step aims, in units of epsilon. rivals: classes, by logit, whose
     boundaries are considered; where there are fewer, all of them. batch: images worked on at once, of those that still
-    count; None: all. Draws nothing. No `losses`: what the attack lowers
-    is a step function, and that it stays flat on an image says nothing of its gradients.
+    count; None: all. Draws nothing. No `losses`: what the attack lowers is a step function, and that it stays flat on
+    an image says nothing of its gradients.
 
     Every step builds a local perturbation around the image so far, member by member, the likeliest first. The member's
     nearest boundary is taken from its linearisation, in the dual norm; the local perturbation is turned towards it

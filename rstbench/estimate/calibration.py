@@ -72,8 +72,9 @@ class Calibration:
     shares: Sequence[Share] = ()
 
     def with_rates(self, rates: Mapping[Unit, float], date: str, shares: Sequence[Share]) -> Calibration:
-        """The same with newer rates in place of older ones, and newer shares."""
-        return replace(self, date=date, rates={**self.rates, **rates}, shares=shares)
+        """The same with newer rates and shares in place of older ones of the same units and attacks."""
+        of_each = {canonical_json(each.attack): each for each in (*self.shares, *shares)}
+        return replace(self, date=date, rates={**self.rates, **rates}, shares=list(of_each.values()))
 
 
 _ALIKE = ("kind", "view", "stop", "form", "version", "abort_early", "norm")

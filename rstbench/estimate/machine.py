@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from rstbench.errors import DeviceError
+
 _GPUS = Path("/proc/driver/nvidia/gpus")
 _FIRST_GPU = Path("/dev/nvidia0")
 
@@ -28,12 +30,14 @@ class Machine:
 def this_machine(device: str | None = None) -> Machine:
     """The machine at hand, and what runs on it by default: a GPU where there is one.
 
-    device: "cpu" or "cuda", as commands take it. The name of a GPU comes from its driver's files, and is empty where
-    they say nothing.
+    device: "cpu", "cuda" or "cuda:1", as commands take it. The name of a GPU comes from its driver's files, and is
+    empty where they say nothing. Raises `DeviceError` for another kind of device.
     """
     kind = "cuda" if _FIRST_GPU.exists() else "cpu"
     if device is not None:
         kind = device.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise DeviceError(f"device {device!r} is of no kind that is known here; write cpu, cuda or cuda:1")
     hardware = processor() if kind == "cpu" else _gpu()
     return Machine(hardware, kind, cores(), _version("torch"))
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
+from rstbench.spec.attack_fields import Bounded
 from rstbench.spec.attacks import (
     AllMembersSpec,
     BanditsSpec,
@@ -53,11 +54,17 @@ class Told:
 
     progress: (images done, all images, "images"); what it raises ends the attack. Within a block the share of passes
     done stands for the share of images: an estimate (`spec.budgets.passes`), as nobody knows who falls when.
+    members: of the defense, each of which ARC and hinge ask by itself; a view is asked once.
     """
 
-    def __init__(self, progress: Callable[[float, float, str], None], spec: CraftedSpec, count: int) -> None:
+    def __init__(
+        self, progress: Callable[[float, float, str], None], spec: CraftedSpec, count: int, members: int = 1
+    ) -> None:
         self._progress, self._count = progress, count
-        self._each = passes(spec)
+        if isinstance(spec, Bounded):
+            # What fell at smaller epsilons is not among the images: every one of them is attacked.
+            spec = spec.model_copy(update={"smaller_epsilons": ()})
+        self._each = passes(spec) * (members if isinstance(spec, AllMembersSpec) else 1)
         self._begin = self._images = 0
         self._spent = 0
         self._last = -math.inf

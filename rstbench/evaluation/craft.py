@@ -115,9 +115,11 @@ def craft(
     attack runs on batches of `spec.batch`, the last one padded. Attacks that leave out images one by one
     (`blocks.leaves_out`) run on large blocks instead, whose survivors are asked about in batches; nothing but rounding
     depends on how images are grouped there. AutoAttack batches what is still standing. Where memory is short, only the
-    passes through the networks are split. progress: (done, of, "images"), several times a second; what it raises ends
-    the attack. saved: where AutoAttack keeps its state.
-    Low precision only crafts: fp32 says who has fallen, and the first images are attacked in fp32 as well (flag
+    passes through the networks are split. progress: (done, of, "images"), several times a second, and of AutoAttack
+    (attacks done, attacks, which), after each batch; what it raises ends the attack. saved: where AutoAttack keeps its
+    state.
+    Low precision only crafts: fp32 says who has fallen (but for hinge, and AutoAttack's APGD as it goes along, which
+    read it off the answers that come with gradients), and the first images are attacked in fp32 as well (flag
     `low_precision_weaker`, `Crafted.against_fp32`).
     Raises `SpecError` if a default of the spec is not written out or members cannot be asked together, `DeviceError` if
     one image does not fit or the engine's compiler is missing.
@@ -125,7 +127,7 @@ def craft(
     device, counter = target.device, Counter()
     members = [in_engine(m, spec.engine, device, counter) for m in target.members]
     switching = generator(seed, "switch")
-    told = Told(progress, spec, len(clean))
+    told = Told(progress, spec, len(clean), len(members))
     together = together_of(target.members, target.weights, spec, device, counter)
     asked: list[InEngine | AllInEngine] = [*members, *([] if together is None else [together])]
     view = InParts(view_of(members, target.weights, spec, switching, together), spec.batch, told.passes)
@@ -156,7 +158,7 @@ def craft(
                 expected_accuracy=_expected_accuracy([part.logits for part in parts], target.weights),
                 reseed=switching.manual_seed,
                 device=device,
-                saved=saved,
+                saved=None if saved is None else _Checked(saved, asked),
                 progress=progress,
             )
         check(asked)
@@ -255,6 +257,23 @@ def _expected_accuracy(members: Sequence[Member], weights: Sequence[float]) -> C
         return torch.stack(right).sum(0)
 
     return expected
+
+
+class _Checked:
+    """A saved state that is written only where all answers so far were numbers: going on from it, none is seen again.
+
+    Raises `RunError` where one was not.
+    """
+
+    def __init__(self, saved: Saved, asked: Sequence[InEngine | AllInEngine]) -> None:
+        self._saved, self._asked = saved, asked
+
+    def load(self) -> bytes | None:
+        return self._saved.load()
+
+    def save(self, data: bytes) -> None:
+        check(self._asked)
+        self._saved.save(data)
 
 
 def _required(kept: tuple[str, float] | None) -> tuple[str, float]:

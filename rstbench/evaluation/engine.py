@@ -173,15 +173,18 @@ class _Passes:
         return logits.float()
 
     def _watch(self, images: Tensor, logits: Tensor) -> None:
-        if len(images) == 0:
+        if images.numel() == 0:
             return
-        broken = logits.isnan().flatten(1).any(1)
+        broken = logits.isnan().any(-1).flatten()
         if not self._deferred:
             if bool(broken.any()):
                 self._fail(images)
             return
-        # The first image whose answer was no number, chosen by the device itself.
-        image = images.index_select(0, broken.to(torch.uint8).argmax(keepdim=True))
+        # An image whose answer was no number, chosen by the device itself; of several networks, image by image of each.
+        place, count = broken.to(torch.uint8).argmax(keepdim=True), images.shape[-4]
+        if images.dim() > 4:
+            images = images.index_select(0, place // count).squeeze(0)
+        image = images.index_select(0, place % count)
         if self._seen is None or self._image is None:
             self._seen, self._image = broken.any(), image
         else:

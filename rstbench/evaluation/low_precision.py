@@ -42,7 +42,7 @@ class Confirmed:
 def confirmed(view: View, members: Sequence[Member], weights: Sequence[float], spec: CraftedSpec) -> View:
     """The view as an attack may believe it; members: their answers without gradients are fp32 (`engine.InEngine`).
 
-    Unchanged in fp32, for attacks that ask no one whether an image has fallen, and for view `switch`, where one more
+    Unchanged in fp32, for attacks that ask no view whether an image has fallen, and for view `switch`, where one more
     look would be one more draw.
     """
     if spec.engine.precision == "fp32" or isinstance(spec, FgsmSpec | AllMembersSpec) or spec.view == "switch":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rstbench.spec.attack_fields import Bounded
 from rstbench.spec.attacks import (
+    BLACK_BOX,
     AllMembersSpec,
     ApgdSpec,
     ArcSpec,
@@ -45,8 +46,8 @@ def written_out(attack: CraftedSpec, cifar: bool, image_size: int = 0, ours: boo
     """The attack with every default that depends on other fields or on the data written out.
 
     cifar: whether the data is CIFAR; image_size: pixels a side, if known; ours: whether rstbench built the networks
-    that are attacked, None: not known yet, which leaves the engine's layout open. Fields that mean nothing under the
-    attack's view get their defaults, so that equal work has one spec.
+    that are attacked, None: not known yet, which leaves the engine's layout open. Fields that mean nothing to the
+    attack or under its view get their defaults, so that equal work has one spec.
     """
     if ours is not None:
         attack = attack.model_copy(update={"engine": attack.engine.with_layout(ours)})
@@ -57,7 +58,10 @@ def written_out(attack: CraftedSpec, cifar: bool, image_size: int = 0, ours: boo
         if attack.tile is None and image_size > _LARGE_IMAGE:
             attack = attack.model_copy(update={"tile": _LARGE_TILE})
     view = "" if isinstance(attack, AllMembersSpec) else attack.view
-    attack = attack.model_copy(update={"engine": attack.engine.asking(view)})
+    engine = attack.engine.asking(view)
+    if attack.kind in BLACK_BOX:  # precision is that of gradients
+        engine = engine.model_copy(update={"precision": "fp32"})
+    attack = attack.model_copy(update={"engine": engine})
     if not isinstance(attack, AllMembersSpec):
         if attack.view != "ensemble":
             attack = attack.model_copy(update={"average": "logits"})

@@ -7,14 +7,17 @@ import pytest
 import torch
 
 from rstbench.build import run_node
-from rstbench.build.bench import Bench
+from rstbench.build.bench import KEPT_NETWORKS, Bench
 from rstbench.build.calibrate import machine_of, measured, needed_units
 from rstbench.build.calibrate_training import step_seconds
 from rstbench.build.timing import Stopwatch
+from rstbench.estimate.breakdown import _COMPARED, _PROBED
 from rstbench.estimate.calibration import Calibration
-from rstbench.estimate.forecast import Forecast
+from rstbench.estimate.forecast import KEPT, Forecast
 from rstbench.estimate.machine import this_machine
 from rstbench.estimate.units import WORKER, Unit
+from rstbench.evaluation.craft import PROBED
+from rstbench.evaluation.low_precision import COMPARED
 from rstbench.nodes import Node
 from rstbench.session import Request, plans_of
 from rstbench.store import Store
@@ -143,3 +146,7 @@ def test_a_step_that_takes_long_is_continued_from_smaller_batches(
         sizes.clear()
         found = step_seconds(search, bench, Stopwatch(CPU, least_s=0.1), 256)
         assert found == pytest.approx((0.5 + slope * 256) / 256) and set(sizes) == expected
+
+
+def test_what_is_counted_without_torch_is_what_the_code_does() -> None:
+    assert (_PROBED, _COMPARED, KEPT["network"]) == (PROBED, COMPARED, KEPT_NETWORKS)

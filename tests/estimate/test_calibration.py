@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rstbench.errors import StoreError
+from rstbench.errors import DeviceError, StoreError
 from rstbench.estimate.calibration import FILE, Calibration, Share, of_machine, read, write
 from rstbench.estimate.machine import Machine, this_machine
 from rstbench.estimate.units import unit
@@ -33,6 +33,14 @@ def test_newer_rates_replace_older_ones_and_keep_the_rest(tmp_path: Path) -> Non
     write(tmp_path, first)
     write(tmp_path, newer)
     assert read(tmp_path) == [newer]
+
+
+def test_shares_of_other_attacks_are_kept() -> None:
+    pgd, square = Share({"kind": "pgd"}, 0.6, 3), Share({"kind": "square"}, 0.2, 1)
+    newer = Share({"kind": "pgd"}, 0.5, 4)
+    first = Calibration(HERE, "2021-12-06", RATES, [pgd, square])
+    assert list(first.with_rates({}, "2021-12-08", []).shares) == [pgd, square]
+    assert list(first.with_rates({}, "2021-12-08", [newer]).shares) == [newer, square]
 
 
 def test_rates_are_those_of_the_same_machine_only(tmp_path: Path) -> None:
@@ -93,3 +101,8 @@ def test_what_runs_by_default_is_a_gpu_where_there_is_one(monkeypatch: pytest.Mo
     assert this_machine() == this_machine("cpu")
     monkeypatch.setattr("rstbench.estimate.machine._FIRST_GPU", tmp_path)
     assert this_machine().device == "cuda"
+
+
+def test_another_kind_of_device() -> None:
+    with pytest.raises(DeviceError, match="'quantum' is of no kind that is known here; write cpu, cuda or cuda:1"):
+        this_machine("quantum")

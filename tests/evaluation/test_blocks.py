@@ -177,3 +177,22 @@ def test_a_share_never_passes_its_block(monkeypatch: pytest.MonkeyPatch) -> None
     counter.passes(round(2 * passes(spec)))
     counter.passes(round(100 * passes(spec)))
     assert told == [pytest.approx(6.0), 8.0]
+
+
+def test_shares_are_of_what_is_asked() -> None:
+    told: list[float] = []
+
+    def after(spec: CraftedSpec, asked: float, members: int = 1) -> float:
+        counter = Told(lambda done, total, note: told.append(done), spec, 10, members)
+        counter.block(0, 10)
+        counter._last = float("-inf")
+        counter.passes(round(asked))
+        return told[-1]
+
+    # ARC asks each member itself, a view is asked as one.
+    arc, eot = named("arc"), named("eot_pgd20")
+    assert after(arc, 5 * 3 * passes(arc), 3) == pytest.approx(5.0, rel=0.01)
+    assert after(eot, 5 * passes(eot), 3) == pytest.approx(5.0)
+    # What fell at smaller epsilons does not take part.
+    later = named("pgd20").model_copy(update={"smaller_epsilons": ("1/255",)})
+    assert after(later, 5 * passes(named("pgd20"))) == pytest.approx(5.0) and passes(later) < passes(named("pgd20"))

@@ -14,6 +14,7 @@ from rstbench.defenses.view import CallableView
 from rstbench.defenses.views import EnsembleView, ExpectationView, SwitchView
 from rstbench.errors import DeviceError, RunError, SpecError
 from rstbench.evaluation.craft import Crafted, Target, craft, threat_of, view_of
+from rstbench.evaluation.engine import Counter, InEngine
 from rstbench.evaluation.judge import check_images, within
 from rstbench.spec.attack_fields import AttackEngine
 from rstbench.spec.attacks import CraftedSpec, PgdSpec
@@ -449,3 +450,26 @@ def test_an_answer_that_is_no_number_under_attack_is_an_error(name: str) -> None
     target = Target([Fragile()], 5, torch.device("cpu"))
     with pytest.raises(RunError, match=r"not numbers \(NaN\): .*layer 'root' \(Identity\)"):
         craft(target, clean, labels, range(8), named(name), 0, lambda done, total, note: None)
+
+
+def test_where_answers_are_looked_at_late_none_that_is_no_number_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fragile(nn.Module):
+        """Answers with NaN for images that are not the clean ones."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = small_net()
+
+        def forward(self, images: Tensor) -> Tensor:
+            known = (images[:, None] == CLEAN[None]).flatten(2).all(2).any(1)
+            return self.network(images) + torch.where(known, 0.0, torch.nan)[:, None]
+
+    def late(network: nn.Module, engine: AttackEngine, device: torch.device, counter: Counter) -> InEngine:
+        return InEngine(network, engine, device, counter, deferred=True)  # as on a GPU
+
+    monkeypatch.setattr("rstbench.evaluation.craft.in_engine", late)
+    kept = Kept()
+    for _ in range(2):  # nor does going on from what was saved get past it
+        with pytest.raises(RunError, match=r"not numbers \(NaN\)"):
+            run(Fragile(), named("autoattack", steps=2, square_queries=3), range(11), saved=kept)
+        assert kept.saves == 1, "the first look, at clean images"

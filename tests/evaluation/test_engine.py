@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rstbench.attacks.pgd import cross_entropy
 from rstbench.defenses.view import CallableView
+from rstbench.defenses.views import ExpectationView
 from rstbench.errors import RunError, SpecError
 from rstbench.evaluation.craft import Target, craft, threat_of
 from rstbench.evaluation.crafting import crafting_network
@@ -166,6 +167,31 @@ def test_deferred_what_was_seen_is_told_later() -> None:
     fresh = InEngine(Sometimes(), engine(), CPU, Counter(), deferred=True)
     fresh(CLEAN)
     fresh.check()
+
+
+def test_deferred_together_with_batches_of_any_size() -> None:
+    networks = [ours(seed=seed) for seed in (1, 2, 3)]
+    labels = torch.zeros(COUNT, dtype=torch.int64)
+
+    def asked(images: Tensor, gradients: bool) -> AllInEngine:
+        together = AllInEngine(networks, engine(), CPU, Counter(), deferred=True)
+        view = ExpectationView(networks, [1 / 3] * 3, together=together)
+        with NoSynchronisation():
+            for count in (COUNT, 5, 0):  # what still stands is never of one size
+                view.logits(CLEAN[:count])
+                view.step(CLEAN[:count], labels[:count], cross_entropy)
+            if gradients:
+                view.step(images, labels[: len(images)], cross_entropy)
+            else:
+                view.logits(images)
+        return together
+
+    asked(CLEAN, True).check()
+    networks[2].get_submodule("stages.1.0.conv1").weight.data[0] = torch.nan
+    # Fewer images than networks, too: which answer is broken says nothing of the image then.
+    for images, gradients in ((CLEAN, True), (CLEAN, False), (CLEAN[:1], True), (CLEAN[:1], False)):
+        with pytest.raises(RunError, match="the first output that is not finite"):
+            asked(images, gradients).check()
 
 
 def test_together_needs_networks_of_ours() -> None:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from rstbench.spec.attack_fields import AttackEngine
-from rstbench.spec.attacks import ArcSpec, CraftedSpec, PgdSpec
+from rstbench.spec.attacks import BLACK_BOX, ArcSpec, BanditsSpec, CraftedSpec, PgdSpec, SquareSpec
 from rstbench.spec.budgets import written_out
 
 
@@ -36,6 +36,14 @@ def test_only_some_views_ask_members_together() -> None:
     assert written_out(pgd(engine=together), True) == written_out(pgd(), True)
     assert written_out(pgd(view="switch", engine=together), True) == written_out(pgd(view="switch"), True)
     assert engine_of(ArcSpec(kind="arc", engine=AttackEngine(members="together"))).members == "one_by_one"
+
+
+@pytest.mark.parametrize("kind", BLACK_BOX)
+def test_precision_is_that_of_gradients(kind: str) -> None:
+    attacks = {"square": SquareSpec, "bandits": BanditsSpec}
+    exact, low = (attacks[kind](kind=kind, engine={"precision": each}) for each in ("fp32", "bf16"))
+    assert written_out(exact, True) == written_out(low, True)
+    assert engine_of(pgd(engine={"precision": "bf16"})).precision == "bf16"
 
 
 def test_recorded_graphs_are_for_training() -> None:
