@@ -24,6 +24,7 @@ from rstbench.spec.defenses import (
 )
 from rstbench.spec.effort import training_passes
 from rstbench.spec.foreign import ForeignSpec
+from rstbench.spec.labels import engine_label
 from rstbench.spec.models import DatasetSpec, NetworkSpec
 from rstbench.spec.training import TrainingSpec
 
@@ -121,6 +122,8 @@ class Members:
         validated = known.train_samples * self.data.validation_fraction
         passes = training_passes(training, known.train_samples - validated, validated)
         every = {"data": self.nodes.data(self.data), **(inputs or {})}
+        if engine := engine_label(training.engine):
+            title += f", {engine}"
         work = (passes, forward_macs(model), training.engine.precision, known.train_samples)
         return self.nodes.add(kind, spec, every, title, *work)
 

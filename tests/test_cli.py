@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
@@ -333,18 +334,14 @@ def test_the_store_is_no_store(
 
 
 def test_a_store_on_a_read_only_mount(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    mount: Callable[[str], Path],
 ) -> None:
-    point = tmp_path / "mounted"
-    point.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", point], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"may not mount a file system: {mounted.stderr.strip()}")
-    try:
-        options = ["--profile", "smoke", "--store", point / "store"]
-        message = refused(monkeypatch, capfd, "run", written(tmp_path), *options)
-    finally:
-        subprocess.run(["umount", point], check=True)
+    point = mount("ro")
+    options = ["--profile", "smoke", "--store", point / "store"]
+    message = refused(monkeypatch, capfd, "run", written(tmp_path), *options)
     assert message.startswith(f"rstbench: the store {point / 'store'} cannot be written (Read-only file system)")
     assert len(message.splitlines()) == 1 and "--store" in message
 

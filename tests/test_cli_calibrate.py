@@ -52,6 +52,23 @@ def test_calibrate_then_plan(
     assert len(again["machines"]) == 1 and len(again["machines"][0]["rates"]) == len(kept["machines"][0]["rates"])
 
 
+def test_what_this_machine_cannot_do_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    graphs = changed(CLEAN, ("trainings:\n  at:\n", "trainings:\n  at:\n    engine: {compiler: cuda_graphs}\n"))
+    command = ("calibrate", written(tmp_path, graphs), "--store", "here", "--device", "cpu", "--seconds", "0.005")
+    assert main(monkeypatch, *command) == 0
+    out = " ".join(capfd.readouterr().out.split())
+    assert "step not measured: engine.compiler: cuda_graphs needs a GPU" in out
+    assert "2 of 10 units of work cannot be done on this machine" in out
+    rates = json.loads((Path("here") / FILE).read_text())["machines"][0]["rates"]
+    assert {rate["what"] for rate in rates} == {
+        "clean", "load", "make", "network", "predict", "save", "value", "worker"
+    }  # fmt: skip
+    assert main(monkeypatch, "plan", command[1], "--store", "here", "--device", "cpu") == 0
+    assert "1 of 2 nodes count at the stated rates" in " ".join(capfd.readouterr().out.split())
+
+
 def test_what_cannot_be_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,6 +41,14 @@ def test_each_engine_differs_from_another_in_one_choice() -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
+def test_titles_tell_the_searches_apart(profile: str) -> None:
+    titles = [node.title for node in planned(SUITE, profile).nodes.values() if node.kind == "search"]
+    assert len(set(titles)) == len(titles)
+    first = [title.partition("seed 0")[2] for title in titles if "seed 0" in title]
+    assert first == ["", ", channels_last", ", bf16", ", bf16 channels_last", ", bf16 channels_last inductor"]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
 def test_every_ticket_is_of_one_ratio_and_meets_the_same_attacks(profile: str) -> None:
     run = load_suite(SUITE, profile).run
     tickets = {name: one for name, one in run.defenses.items() if isinstance(one, TicketSpec)}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -93,19 +94,13 @@ def test_several_suites_get_a_folder_each(tmp_path: Path, console: Console) -> N
         assert (tmp_path / "out" / name / "table.csv").is_file()
 
 
-def test_a_read_only_store_that_holds_everything(tmp_path: Path, console: Console) -> None:
-    point = tmp_path / "mounted"
-    point.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", point], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"may not mount a file system: {mounted.stderr.strip()}")
-    try:
-        request = request_of(written(tmp_path), store=point)
-        filled(request)
-        subprocess.run(["mount", "-o", "remount,ro", point], check=True)
-        assert run(request, CPU, tmp_path / "out", console) == 0
-    finally:
-        subprocess.run(["umount", point], check=True)
+def test_a_read_only_store_that_holds_everything(
+    tmp_path: Path, console: Console, mount: Callable[[str], Path]
+) -> None:
+    request = request_of(written(tmp_path), store=mount("size=8m"))
+    filled(request)
+    subprocess.run(["mount", "-o", "remount,ro", request.store], check=True)
+    assert run(request, CPU, tmp_path / "out", console) == 0
 
 
 def test_seeds_in_place_of_the_profiles(tmp_path: Path) -> None:

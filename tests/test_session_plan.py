@@ -22,13 +22,6 @@ def plan(tmp_path: Path) -> Plan:
     return planned(written(tmp_path))
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    store = Store(tmp_path / "store")
-    store.prepare()
-    return store
-
-
 def text_of(show: object, *arguments: object, **options: object) -> str:
     console = Console(file=io.StringIO(), width=400)
     show(*arguments, console, **options)  # type: ignore[operator]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,13 +19,6 @@ from rstbench.store import DEFAULT_STORE, STORE_ENV, Store, default_root
 KEY = "ab" + "0" * 62
 OTHER = "cd" + "1" * 62
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    made = Store(tmp_path / "store")
-    made.prepare()
-    return made
 
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
@@ -220,34 +213,7 @@ def test_a_file_is_no_store(tmp_path: Path) -> None:
         Store(tmp_path / "file").prepare()
 
 
-Mount = Callable[..., Path]
-
-
-@pytest.fixture
-def mount(tmp_path: Path) -> Iterator[Mount]:
-    """Mounts a small file system in memory; skips where that is not allowed."""
-    mounted: list[Path] = []
-
-    def make(options: str) -> Path:
-        point = tmp_path / "mounted"
-        point.mkdir(exist_ok=True)
-        try:
-            done = subprocess.run(
-                ["mount", "-t", "tmpfs", "-o", options, "tmpfs", point], capture_output=True, text=True
-            )
-        except OSError as error:
-            pytest.skip(f"mount: {error}")
-        if done.returncode:
-            pytest.skip(f"may not mount a file system: {done.stderr.strip()}")
-        mounted.append(point)
-        return point
-
-    yield make
-    for point in mounted:
-        subprocess.run(["umount", point], check=True)
-
-
-def test_a_full_disk(mount: Mount) -> None:
+def test_a_full_disk(mount: Callable[[str], Path]) -> None:
     store = Store(mount("size=256k") / "store")
     store.prepare()
     store.write(KEY, {}, {"a.bin": b"1"})
@@ -261,7 +227,7 @@ def test_a_full_disk(mount: Mount) -> None:
     assert store.write(OTHER, {}, {"a.bin": b"2"}).read("a.bin") == b"2"
 
 
-def test_a_read_only_mount(mount: Mount) -> None:
+def test_a_read_only_mount(mount: Callable[[str], Path]) -> None:
     point = mount("size=256k")
     store = Store(point)
     store.prepare()

@@ -33,12 +33,16 @@ def hinge(
     steps: int,
     restarts: int,
     batch: int | None = None,
+    confirm: bool = False,
 ) -> Found:
     """Adversarial images of the same shape as `inputs`, within `threat` and [0, 1], that lower the expected accuracy.
 
     members: maps from images (N, C, H, W) to logits (N, classes), differentiable. probabilities: of the members, as
     the defense draws them; a member that is never drawn is left out. inputs: float32 (N, C, H, W) in [0, 1]; labels:
     int64 (N,); draws: for starts only. batch: images worked on at once, of those that a restart is for; None: all.
+    confirm: whether members answer in lower precision where a gradient is asked for. A member that errs by such an
+    answer is then asked again without gradients, and errs only if that is wrong as well: what has fallen would be given
+    up a rounding error too early.
 
     What a switch is judged by, sum_m p_m [member m is right], has no gradient. In its place stands the sum over members
     of min(margin, 0): a member that errs pulls no more, so that the others get all of the budget, where the mean loss
@@ -66,7 +70,7 @@ def hinge(
             clean, truth = inputs[rows], labels[rows]
             images = random_start(clean, threat, draws.rows(rows.cpu())) if restart > 0 else clean
             for number in range(steps + 1):
-                right, ascent = _pull([member for member, _ in pairs], images, truth, subset, threat.norm)
+                right, ascent = _pull([member for member, _ in pairs], images, truth, subset, threat.norm, confirm)
                 expected = weights @ right.double()
                 better = expected < lowest[rows] - _TIE
                 best[rows[better]], lowest[rows[better]] = images[better], expected[better]
@@ -97,13 +101,16 @@ def _moved(images: Tensor, ascent: Tensor, step_size: float, threat: Threat, pla
 
 
 def _pull(
-    members: Sequence[Member], images: Tensor, labels: Tensor, subset: set[int], norm: str
+    members: Sequence[Member], images: Tensor, labels: Tensor, subset: set[int], norm: str, confirm: bool
 ) -> tuple[Tensor, Tensor]:
     """Which member is right, bool (members, N); and the sum of unit gradients over those of the subset that are."""
     ascent, right = torch.zeros_like(images), []
     for number, member in enumerate(members):
         gradient, _, logits = input_gradient(member, images, labels, margin)
         right.append(logits.argmax(1) == labels)
+        if confirm and len(fallen := (~right[-1]).nonzero().squeeze(1)):
+            with torch.no_grad():
+                right[-1][fallen] = member(images[fallen]).argmax(1) == labels[fallen]
         if number not in subset:
             continue
         length = torch.linalg.vector_norm(gradient.flatten(1), ord=1 if norm == "linf" else 2, dim=1)

@@ -41,7 +41,7 @@ from rstbench.build.foreign import loaded, weights_digest
 from rstbench.build.provenance import provenance
 from rstbench.build.timing import Stopwatch
 from rstbench.data.sources import DataSet
-from rstbench.errors import RunError
+from rstbench.errors import DeviceError, RunError
 from rstbench.estimate.breakdown import Breakdown
 from rstbench.estimate.machine import Machine, cores
 from rstbench.estimate.units import WORKER, Unit
@@ -69,11 +69,11 @@ def needed_units(nodes: Mapping[str, Node]) -> dict[Unit, str]:
     return found
 
 
-def measured(nodes: Mapping[str, Node], bench: Bench, watch: Stopwatch) -> Iterator[tuple[Unit, float]]:
-    """Measure every unit of the nodes; yields it with its seconds.
+def measured(nodes: Mapping[str, Node], bench: Bench, watch: Stopwatch) -> Iterator[tuple[Unit, float | DeviceError]]:
+    """Measure every unit of the nodes; yields it with its seconds, or with what this machine lacks for it.
 
     Data nodes are computed and stored, as a run would; all else stays out of the store. Raises `DataError` where data
-    are missing or have changed, `DeviceError` where one image does not fit, and what networks from elsewhere raise.
+    are missing or have changed, and what networks from elsewhere raise.
     """
     for node in nodes.values():
         if node.kind == "data":
@@ -87,7 +87,12 @@ def measured(nodes: Mapping[str, Node], bench: Bench, watch: Stopwatch) -> Itera
             for unit, about in needed_units(nodes).items():
                 fields = unit.fields
                 torch.set_num_threads(int(fields.get("engine", fields).get("threads", 1)))
-                yield unit, rates.seconds(unit.what, fields, about)
+                found: float | DeviceError
+                try:
+                    found = rates.seconds(unit.what, fields, about)
+                except DeviceError as error:
+                    found = error
+                yield unit, found
         finally:
             torch.set_num_threads(threads)
 

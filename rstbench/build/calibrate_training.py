@@ -15,7 +15,7 @@ from rstbench.networks import build as build_network
 from rstbench.networks.init import initialise, theta_digest
 from rstbench.networks.spec import ModelSpec
 from rstbench.nodes import Node
-from rstbench.spec.training import SearchSpec, TrainingSpec, Validation
+from rstbench.spec.training import Engine, SearchSpec, TrainingSpec, Validation
 from rstbench.store import Store
 from rstbench.tickets.checkpoint import checkpoint_bytes
 from rstbench.tickets.files import read, stored_weights
@@ -30,6 +30,8 @@ from rstbench.training.state import RunState, pack_state
 _INIT, _SEED = "kaiming_normal", 0
 _RATIO = 0.2
 """What masks keep where a node does not name it: the time of a selection hardly depends on it."""
+_ANY = Engine()
+"""For what hardly depends on the engine: other nodes need it too, also where the node's own engine is not to be had."""
 _LARGE_S = 4.0
 """A step that would take longer is measured at two smaller batches, and continued in a straight line."""
 
@@ -82,7 +84,7 @@ def make_seconds(node: Node, bench: Bench, watch: Stopwatch, scratch: Store) -> 
 
     def make() -> None:
         training_data(node, bench)
-        run = _run(node, bench)
+        run = _run(node, bench, _ANY)
         theta_digest(run.subject.network)
         for name in ("one", "other"):
             scratch.write_partial("0" * 64, f"{name}.safetensors", _file(node, run.subject))
@@ -92,7 +94,7 @@ def make_seconds(node: Node, bench: Bench, watch: Stopwatch, scratch: Store) -> 
 
 def save_seconds(node: Node, bench: Bench, watch: Stopwatch, scratch: Store) -> float:
     """Seconds of saving the state of a training once."""
-    run = _run(node, bench)
+    run = _run(node, bench, _ANY)
     for variable in run.subject.variables.values():
         run.optimiser.state[variable]["momentum_buffer"] = torch.zeros_like(variable)
     state = RunState(best=run.subject.snapshot())
@@ -103,7 +105,7 @@ def save_seconds(node: Node, bench: Bench, watch: Stopwatch, scratch: Store) -> 
 
 def network_seconds(node: Node, bench: Bench, watch: Stopwatch) -> float:
     """Seconds of bringing the network of a node that optimises from its file to the device."""
-    data = _file(node, _run(node, bench).subject)
+    data = _file(node, _run(node, bench, _ANY).subject)
     return watch.seconds(lambda: read(data, "calibration").network(stored_weights(bench.store)).to(bench.device))
 
 
@@ -114,8 +116,10 @@ def random_network(node: Node, seed: int = _SEED) -> nn.Module:
     return network
 
 
-def _run(node: Node, bench: Bench) -> Run:
+def _run(node: Node, bench: Bench, engine: Engine | None = None) -> Run:
+    """engine: in place of the node's own."""
     spec = training_of(node)
+    spec = spec if engine is None else spec.model_copy(update={"engine": engine})
     network = random_network(node).to(bench.device)
     subject = _subject(node, network, spec)
     subject.refresh()

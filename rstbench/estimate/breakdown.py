@@ -68,7 +68,7 @@ class Breakdown:
     def attack_passes(self, node: Node) -> float:
         """Passes that a craft node is thought to make, a gradient counted as two, as its record counts them."""
         padding = _padding(_CRAFTED.validate_json(canonical_json(node.spec["attack"])), node)
-        return (node.passes + node.images * self._asked(node)) * padding
+        return (_without_look(node).passes + node.images * self._asked(node)) * padding
 
     def _fit(self, node: Node) -> list[Work]:
         training = training_of(node)
@@ -116,8 +116,14 @@ class Breakdown:
             *(work for key, name in zip(members, checkpoints, strict=True) for work in self._network(key, name)),
             Work(unit("clean", **_pixels(model, source)), node.images, source.key),
             Work(unit("pack", **_pixels(model)), node.images, node.key),
-            *self._attacked(attack, node, attack.engine),
         ]
+        if "smaller" in node.inputs:  # what was made there is judged afresh, as a predict node would
+            batch = _batch(attack.batch, node.images)
+            judged = unit("predict", model=model, batch=batch, threads=attack.engine.threads)
+            found.append(Work(unit("unpack", **_pixels(model)), node.images, node.key))
+            found.append(Work(judged, -(-node.images // batch) * batch, members[0]))
+            node = _without_look(node)
+        found += self._attacked(attack, node, attack.engine)
         if attack.engine.precision != "fp32" and attack.kind not in BLACK_BOX and node.images:
             exact, count = attack.engine.model_copy(update={"precision": "fp32"}), min(_COMPARED, node.images)
             part = replace(node, images=count, passes=node.passes * count / node.images)
@@ -210,6 +216,11 @@ def _roles(node: Node, role: str) -> tuple[list[str], list[str]]:
     keys = [node.inputs[f"{role}_{i}"] for i in range(sum(name.startswith(f"{role}_") for name in node.inputs))]
     named = node.spec.get("checkpoint", "")
     return keys, [named] * len(keys) if isinstance(named, str) else named
+
+
+def _without_look(node: Node) -> Node:
+    """The attack alone: of one with smaller epsilons, a pass of each image judges what there was before."""
+    return replace(node, passes=node.passes - node.images) if "smaller" in node.inputs else node
 
 
 def _batch(batch: int, images: float) -> int:

@@ -23,6 +23,7 @@ from rstbench.evaluation.low_precision import AgainstFp32, against_fp32, confirm
 from rstbench.evaluation.numerics import exact_fp32
 from rstbench.evaluation.reliability import Rising, constant_output, probe
 from rstbench.evaluation.run_attack import run_attack
+from rstbench.networks.compiling import explained
 from rstbench.spec.attacks import BLACK_BOX, AllMembersSpec, AutoAttackSpec, CraftedSpec
 from rstbench.spec.budgets import budget
 from rstbench.training import derive_seed, generator
@@ -98,6 +99,7 @@ def view_of(
     return CallableView(members[0])
 
 
+@explained()
 def craft(
     target: Target,
     clean: Images,
@@ -118,11 +120,11 @@ def craft(
     passes through the networks are split. progress: (done, of, "images"), several times a second, and of AutoAttack
     (attacks done, attacks, which), after each batch; what it raises ends the attack. saved: where AutoAttack keeps its
     state.
-    Low precision only crafts: fp32 says who has fallen (but for hinge, and AutoAttack's APGD as it goes along, which
-    read it off the answers that come with gradients), and the first images are attacked in fp32 as well (flag
+    Low precision only crafts: fp32 says who has fallen (but for AutoAttack's APGD as it goes along, which reads it off
+    the answers that come with gradients), and the first images are attacked in fp32 as well (flag
     `low_precision_weaker`, `Crafted.against_fp32`).
     Raises `SpecError` if a default of the spec is not written out or members cannot be asked together, `DeviceError` if
-    one image does not fit or the engine's compiler is missing.
+    one image does not fit or the engine's compiler is missing or fails.
     """
     device, counter = target.device, Counter()
     members = [in_engine(m, spec.engine, device, counter) for m in target.members]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,8 +86,8 @@ def in_engine(network: nn.Module, engine: AttackEngine, device: torch.device, co
 class AllInEngine:
     """K networks of ours in one pass (`defenses.stacked.Stacked`), else as `InEngine`: a `defenses.views.Together`.
 
-    Memory is contiguous, whatever the engine's layout. Raises `SpecError` if one network is not ours, or they are not
-    of one architecture.
+    Memory is contiguous, whatever the engine's layout. numbers: of the networks among the members, for messages;
+    default: 0, 1 ... Raises `SpecError` if one network is not ours, or they are not of one architecture.
     """
 
     def __init__(
@@ -97,12 +97,17 @@ class AllInEngine:
         device: torch.device,
         counter: Counter,
         deferred: bool | None = None,
+        numbers: Sequence[int] | None = None,
     ) -> None:
         self._counter, self._networks = counter, len(networks)
-        self._exact = _Passes(_stacked(networks, engine, False), engine, device, deferred)
-        self._low = self._exact
-        if engine.precision == "bf16":
-            self._low = _Passes(_stacked(networks, engine, True), engine, device, deferred)
+        named = range(len(networks)) if numbers is None else numbers
+
+        def passes(low: bool) -> _Passes:
+            ready = _ready(networks, engine, low)
+            return _Passes(Stacked(ready), engine, device, deferred, members=dict(zip(named, ready, strict=True)))
+
+        self._exact = passes(low=False)
+        self._low = passes(low=True) if engine.precision == "bf16" else self._exact
 
     def __call__(self, images: Tensor) -> Tensor:
         self._counter.count(images, self._networks)
@@ -120,8 +125,8 @@ def together_of(
     """All networks of a probability above zero in one pass, where the engine asks for it and the view can use it."""
     if isinstance(spec, AllMembersSpec) or spec.view not in ("eot", "ensemble") or spec.engine.members == "one_by_one":
         return None
-    drawn = [network for network, weight in zip(networks, weights, strict=True) if weight > 0]
-    return AllInEngine(drawn, spec.engine, device, counter)
+    drawn = {number: network for number, network in enumerate(networks) if weights[number] > 0}
+    return AllInEngine(list(drawn.values()), spec.engine, device, counter, numbers=list(drawn))
 
 
 def check(asked: Sequence[InEngine | AllInEngine]) -> None:
@@ -130,7 +135,8 @@ def check(asked: Sequence[InEngine | AllInEngine]) -> None:
         each.check()
 
 
-def _stacked(networks: Sequence[nn.Module], engine: AttackEngine, low: bool) -> Stacked:
+def _ready(networks: Sequence[nn.Module], engine: AttackEngine, low: bool) -> list[nn.Module]:
+    """What is stacked of networks of ours: their crafting networks, in contiguous memory, all folded or none."""
     for number, network in enumerate(networks):
         if not is_ours(network):
             raise SpecError(
@@ -144,11 +150,14 @@ def _stacked(networks: Sequence[nn.Module], engine: AttackEngine, low: bool) -> 
         # A norm that cannot be folded in every member stays in all of them.
         unfolded = engine.model_copy(update={"folding": False})
         ready = [crafting_network(network, unfolded, low) for network in networks]
-    return Stacked(ready)
+    return ready
 
 
 class _Passes:
-    """Passes through a crafting network, and a watch over their answers."""
+    """Passes through a crafting network, and a watch over their answers.
+
+    members: those that a stacked network is made of, by number: the one to blame is named.
+    """
 
     def __init__(
         self,
@@ -157,8 +166,9 @@ class _Passes:
         device: torch.device,
         deferred: bool | None,
         autocast: bool = False,
+        members: Mapping[int, nn.Module] | None = None,
     ) -> None:
-        self._network, self._device = network, device
+        self._network, self._device, self._members = network, device, members or {}
         self._call: Callable[..., Any] = network if engine.compiler == "none" else compiled(network, device)
         # Autocast has no part in fp32, nor where the network itself was cast.
         self._engine = engine if autocast else engine.model_copy(update={"precision": "fp32"})
@@ -198,8 +208,25 @@ class _Passes:
 
     def _fail(self, images: Tensor) -> None:
         with numerics(self._engine, self._device):
-            where = first_not_finite(self._network, images)
+            if self._members:
+                where = _member_not_finite(self._members, images)
+            else:
+                where = first_not_finite(self._network, images)
         raise RunError(f"under attack, the network's answers are not numbers (NaN): {where}")
+
+
+def _member_not_finite(members: Mapping[int, nn.Module], images: Tensor) -> str:
+    """In words, which member's answer to images (N, C, H, W), or (K, N, C, H, W) with some for each, is not a number.
+
+    Each is asked alone, as it was before it was stacked.
+    """
+    for place, (number, member) in enumerate(members.items()):
+        own = images[place] if images.dim() > 4 else images
+        with torch.no_grad():
+            broken = bool(member(own).isnan().any())
+        if broken:
+            return f"member {number}: {first_not_finite(member, own)}"
+    return f"asked one by one, members {', '.join(map(str, members))} answer with numbers; use `members: one_by_one`"
 
 
 def _differentiated(images: Tensor) -> bool:

@@ -153,6 +153,7 @@ def run_attack(
                 steps=spec.steps,
                 restarts=spec.restarts,
                 batch=spec.batch,
+                confirm=spec.engine.precision != "fp32",
             )
         case _:
             raise SpecError(f"attack {spec.kind} does not work batch by batch")

@@ -64,7 +64,7 @@ def paper_value(columns: Mapping[str, str]) -> PaperRow | None:
     names: tuple[str, ...] = IDENTITY
     if columns.get("attack") == "none":
         names = tuple(name for name in IDENTITY if name not in ("norm", "eps") or columns.get(name))
-    found = _rows_by(names).get(tuple(_comparable(name, columns.get(name, "")) for name in names), ())
+    found = _rows_by(names).get(tuple(comparable(name, columns.get(name, "")) for name in names), ())
     return found[0] if len(found) == 1 else None
 
 
@@ -73,13 +73,14 @@ def _rows_by(names: tuple[str, ...]) -> Mapping[tuple[object, ...], tuple[PaperR
     """The paper's rows by what their columns `names` compare by."""
     rows: dict[tuple[object, ...], tuple[PaperRow, ...]] = {}
     for row in paper_rows():
-        key = tuple(_comparable(name, row.columns[name]) for name in names)
+        key = tuple(comparable(name, row.columns[name]) for name in names)
         rows[key] = (*rows.get(key, ()), row)
     return rows
 
 
 @lru_cache(maxsize=4096)
-def _comparable(name: str, text: str) -> object:
+def comparable(name: str, text: str) -> object:
+    """A cell of column `name` so that equal numbers are equal, and the order of a candidate set does not count."""
     if name not in _NUMBERS:
         return text
     try:

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from rstbench.errors import SpecError
 from rstbench.spec.attacks import CleanSpec, CraftedSpec
 from rstbench.spec.derived import AttackSpec, DerivedSpec
+from rstbench.spec.faults import complaints
 
 _SETTINGS: dict[str, dict[str, Any]] = {
     "none": {"kind": "clean"},
@@ -100,9 +101,8 @@ def attack_spec(fields: Mapping[str, Any], where: str) -> CleanSpec | CraftedSpe
     try:
         return _ATTACK.validate_python(dict(fields))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(step) for step in first["loc"][1:])
-        raise SpecError(f"attack {where}: {place + ': ' if place else ''}{first['msg']}") from error
+        first = complaints(error, AttackSpec, dict(fields))[0]
+        raise SpecError(f"attack {where}: {first.render()}") from error
 
 
 def budget_value(norm: str, text: str | None) -> str | float:

@@ -35,15 +35,11 @@ class Fault:
     @property
     def key(self) -> str:
         """The path as people write it, e.g. `table.cells[3].attack`; empty for the file as a whole."""
-        steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path)
-        return "".join(steps).removeprefix(".")
+        return _key(self.path)
 
     def render(self, file: object) -> str:
         """One line: file, line, key, what is wrong, what was given, what was perhaps meant."""
-        where = f"{file}:{self.line}: " + (f"{self.key}: " if self.path else "")
-        given = f" (given: {self.value})" if self.value is not None else ""
-        meant = f"; did you mean '{self.suggestion}'?" if self.suggestion is not None else ""
-        return where + self.message + given + meant
+        return f"{file}:{self.line}: {_words(self)}"
 
 
 def show(value: Any) -> str:
@@ -81,23 +77,42 @@ def unknown(what: str, word: object, allowed: Sequence[str]) -> tuple[str, str |
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """A fault before its line is known; the fields are those of `Fault`."""
+    """A fault before its line is known, or without one; the fields are those of `Fault`."""
 
     path: Path
     value: str | None
     message: str
     suggestion: str | None = None
 
+    def render(self) -> str:
+        """As that of `Fault`, without file and line."""
+        return _words(self)
 
-def complaints(error: ValidationError, model: type[BaseModel], data: Any) -> list[Complaint]:
-    """Every error of a validation of `data` against `model`, in plain words, in the order of the fields."""
+
+def _key(path: Path) -> str:
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return "".join(steps).removeprefix(".")
+
+
+def _words(fault: Fault | Complaint) -> str:
+    where = f"{_key(fault.path)}: " if fault.path else ""
+    given = f" (given: {fault.value})" if fault.value is not None else ""
+    meant = f"; did you mean '{fault.suggestion}'?" if fault.suggestion is not None else ""
+    return where + fault.message + given + meant
+
+
+def complaints(error: ValidationError, model: Any, data: Any) -> list[Complaint]:
+    """Every error of a validation of `data` against `model`, in plain words, in the order of the fields.
+
+    model: a model, or a union of models that go by `kind`.
+    """
     items: list[dict[str, Any]] = [dict(item) for item in error.errors(include_url=False)]
     # Pydantic counts only the valid entries of a list; a list that is long enough has the fault in its entries.
     items = [i for i in items if i["type"] != "too_short" or len(i["input"]) < i["ctx"]["min_length"]]
     return [_complaint(item, model, data) for item in items]
 
 
-def _complaint(item: dict[str, Any], model: type[BaseModel], data: Any) -> Complaint:
+def _complaint(item: dict[str, Any], model: Any, data: Any) -> Complaint:
     kind, ctx, given = item["type"], item.get("ctx", {}), item.get("input")
     path, annotation, on_key = _place(item["loc"], model, data)
     if on_key:
@@ -130,7 +145,11 @@ def _complaint(item: dict[str, Any], model: type[BaseModel], data: Any) -> Compl
     if kind in ("string_too_long", "too_long", "too_short", "string_too_short"):
         return Complaint(path, value if "string" in kind else None, _length(kind, ctx))
     if kind in _TYPES:
-        hint = ", so quote it" if kind == "string_type" and isinstance(given, int | float | bool) else ""
+        hint = ""
+        if kind == "string_type" and isinstance(given, int | float | bool):
+            hint = ", so quote it"
+        elif kind == "tuple_type" and isinstance(given, str | int | float):
+            hint = f", e.g. [{show(given)}]"
         return Complaint(path, show(given) if value is None else value, f"must be {_TYPES[kind]}{hint}")
     return Complaint(path, value, item["msg"][:1].lower() + item["msg"][1:])
 
@@ -166,7 +185,7 @@ def _length(kind: str, ctx: dict[str, Any]) -> str:
 # ---- what the schema says at a place -------------------------------------------------------------------------------
 
 
-def _place(loc: Sequence[str | int], model: type[BaseModel], data: Any) -> tuple[Path, Any, bool]:
+def _place(loc: Sequence[str | int], model: Any, data: Any) -> tuple[Path, Any, bool]:
     """Path in the file, annotation there, and whether the error is about the key.
 
     Pydantic's location also names union members and `[key]`; neither is a place in the file.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rstbench.spec.base import digest
 from rstbench.spec.foreign import ForeignSpec
 from rstbench.spec.models import DatasetSpec, NetworkSpec
+from rstbench.spec.training import Engine
 
 
 def model_digest(defense: ForeignSpec) -> str:
@@ -22,3 +23,13 @@ def label_of(spec: DatasetSpec | NetworkSpec) -> str:
     if isinstance(spec, DatasetSpec):
         return spec.name or spec.source
     return spec.family if spec.width == 1.0 else f"{spec.family}-w{spec.width:g}"
+
+
+def engine_label(engine: Engine) -> str:
+    """What an engine has that is not its default, e.g. "bf16 channels_last"; empty where nothing is."""
+    words = [
+        f"{value} threads" if name == "threads" else str(value)
+        for name, value in engine
+        if value != type(engine).model_fields[name].get_default()
+    ]
+    return " ".join(words)

@@ -16,6 +16,9 @@ Record = Callable[[Callable[[], Tensor]], tuple[Callable[[], object], Tensor]]
 _WARM_UP = 3
 """Runs before the recording: libraries set themselves up in them, which cannot be recorded."""
 
+_Tape = tuple[tuple[Tensor, ...], Callable[[], object], Tensor]
+"""Where inputs are put, what replays the recording, and where the answer then stands."""
+
 
 def record_on_gpu(function: Callable[[], Tensor]) -> tuple[Callable[[], object], Tensor]:
     """Records on the current GPU; source of the procedure: PyTorch's notes on CUDA graphs (whole-network capture)."""
@@ -33,7 +36,7 @@ def record_on_gpu(function: Callable[[], Tensor]) -> tuple[Callable[[], object],
 
 
 class Recorded:
-    """A function of tensors that is recorded for each shapes of them it meets.
+    """A function of tensors that is recorded, and anew where their shapes are others than the time before.
 
     function: reads and writes only its arguments and tensors that stay where they are; waits for no value; draws
     nothing. changed: the tensors it changes in place, each time as if it were run once; what the runs before the
@@ -45,20 +48,20 @@ class Recorded:
         self, function: Callable[..., Tensor], changed: Callable[[], Iterable[Tensor]], record: Record = record_on_gpu
     ) -> None:
         self._function, self._changed, self._record = function, changed, record
-        self._made: dict[tuple[torch.Size, ...], tuple[tuple[Tensor, ...], Callable[[], object], Tensor]] = {}
+        self._tape: _Tape | None = None
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        shapes = tuple(each.shape for each in inputs)
-        if shapes not in self._made:
-            self._made.clear()  # gradients stand where the last recording has left them
-            self._made[shapes] = self._recorded(inputs)
-        places, replay, answer = self._made[shapes]
+        # One tape: gradients stand where the last recording has left them.
+        if self._tape is None or [each.shape for each in inputs] != [each.shape for each in self._tape[0]]:
+            self._tape = None  # its memory serves the next
+            self._tape = self._recorded(inputs)
+        places, replay, answer = self._tape
         for place, given in zip(places, inputs, strict=True):
             place.copy_(given, non_blocking=True)
         replay()
         return answer
 
-    def _recorded(self, inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Callable[[], object], Tensor]:
+    def _recorded(self, inputs: tuple[Tensor, ...]) -> _Tape:
         places = tuple(each.clone() for each in inputs)
         before = [(each, each.clone()) for each in self._changed()]
         replay, answer = self._record(lambda: self._function(*places))

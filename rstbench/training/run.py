@@ -17,6 +17,7 @@ from rstbench.attacks.threat import Threat
 from rstbench.data.tensors import as_float
 from rstbench.defenses.view import CallableView
 from rstbench.errors import DeviceError, DivergenceError
+from rstbench.networks.compiling import explained
 from rstbench.networks.folding import folded
 from rstbench.spec.base import distance, ratio_text
 from rstbench.spec.training import GATHERED, TrainingSpec, Validation
@@ -93,6 +94,7 @@ class Run:
         self.optimiser.step()
         return loss
 
+    @explained()
     def _differentiated(self, images: Tensor, labels: Tensor, draws: Draws) -> Tensor:
         """Inner attack, loss, and its gradient to the weights; between this and the last step nothing else is kept."""
         subject, spec, forward = self.subject, self.spec, self._passes.train

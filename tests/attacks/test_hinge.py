@@ -86,6 +86,56 @@ def test_budget_and_range_hold(seed: int, epsilon: float, norm: str) -> None:
     assert float(found.min()) >= 0 and float(found.max()) <= 1
 
 
+class Coarse:
+    """A member that errs too soon where its answers come with gradients: it takes a little off its greatest logit."""
+
+    def __init__(self, seed: int) -> None:
+        self.network, self.asked = small_net(seed=seed), 0
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        logits = self.network(inputs)
+        if not inputs.requires_grad:
+            self.asked += len(inputs)
+            return logits
+        return logits - 0.1 * torch.nn.functional.one_hot(logits.argmax(1), 5)
+
+
+def test_exact_answers_say_what_is_kept() -> None:
+    inputs, weights = images(32), (0.5, 0.3, 0.2)
+    exact = [small_net(seed=seed) for seed in (1, 2, 3)]
+    labels = torch.stack([member(inputs) for member in exact]).sum(0).argmax(1)
+
+    def expected(shown: Tensor) -> Tensor:
+        return torch.stack([p * (m(shown).argmax(1) == labels) for m, p in zip(exact, weights, strict=True)]).sum(0)
+
+    def attacked(confirm: bool) -> tuple[Tensor, int]:
+        members = [Coarse(seed) for seed in (1, 2, 3)]
+        found = hinge(
+            members, weights, inputs, labels, threat=Threat("linf", 0.1), draws=PerImage(3, range(32)),
+            steps=8, restarts=5, confirm=confirm,
+        )  # fmt: skip
+        return expected(found.images), members[0].asked
+
+    believing, nobody = attacked(confirm=False)
+    confirming, asked = attacked(confirm=True)
+    assert nobody == 0 < asked < 32 * 5 * 9  # only where it seems to err
+    assert (confirming <= expected(inputs) + 1e-6).all()
+    # Otherwise images are given up just short of the boundary.
+    assert confirming.mean() < believing.mean() - 0.05
+
+
+def test_where_answers_are_the_same_confirming_changes_nothing() -> None:
+    inputs, labels, members = images(16), torch.arange(16) % 5, [small_net(seed=seed) for seed in (1, 2)]
+    found = [
+        hinge(
+            members, (0.5, 0.5), inputs, labels, threat=Threat("linf", 0.05), draws=PerImage(3, range(16)),
+            steps=4, restarts=3, confirm=confirm,
+        ).images
+        for confirm in (False, True)
+    ]  # fmt: skip
+    assert float((found[0] - found[1]).flatten(1).abs().amax(1).gt(1e-4).float().mean()) <= 1 / 16
+
+
 def test_an_image_is_attacked_alike_alone_and_in_company() -> None:
     inputs, labels = images(12), torch.arange(12) % 5
     whole = run(Threat("linf", 0.05), inputs, labels, list(range(12)))

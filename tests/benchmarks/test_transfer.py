@@ -30,7 +30,7 @@ from tests.networks.specs import spec as model_of
 
 CPU = torch.device("cpu")
 RATIOS = (0.03, 0.05, 0.07, 0.10, 0.15, 0.20, 0.30)
-IMAGES, BATCH = 100, 100
+IMAGES, BATCH = 256, 128
 MODEL = model_of("preact_resnet18", width=0.25)
 NODES, LEAST = "builders and store", "7 attacks and 49 clean passes, nothing else"
 

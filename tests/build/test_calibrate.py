@@ -11,6 +11,7 @@ from rstbench.build.bench import KEPT_NETWORKS, Bench
 from rstbench.build.calibrate import machine_of, measured, needed_units
 from rstbench.build.calibrate_training import step_seconds
 from rstbench.build.timing import Stopwatch
+from rstbench.errors import DeviceError
 from rstbench.estimate.breakdown import _COMPARED, _PROBED
 from rstbench.estimate.calibration import Calibration
 from rstbench.estimate.forecast import KEPT, Forecast
@@ -60,8 +61,15 @@ def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rstbench.build.calibrate._started", lambda: None)
 
 
-def rates_of(nodes: Mapping[str, Node], bench: Bench) -> dict[Unit, float]:
+def found_of(nodes: Mapping[str, Node], bench: Bench) -> dict[Unit, float | DeviceError]:
     return dict(measured(nodes, bench, Stopwatch(CPU, least_s=0.005)))
+
+
+def rates_of(nodes: Mapping[str, Node], bench: Bench) -> dict[Unit, float]:
+    found = found_of(nodes, bench)
+    rates = {unit: seconds for unit, seconds in found.items() if not isinstance(seconds, DeviceError)}
+    assert rates.keys() == found.keys()
+    return rates
 
 
 def test_every_unit_is_measured_and_nothing_else_is_left_behind(tmp_path: Path) -> None:
@@ -81,6 +89,33 @@ def test_every_unit_is_measured_and_nothing_else_is_left_behind(tmp_path: Path) 
     assert not list((bench.store.root / "tmp").iterdir()) and not list((bench.store.root / "partial").iterdir())
     forecast = Forecast(nodes, Calibration(machine_of(CPU), "2021-12-06", rates))
     assert all(forecast.cost(node).calibrated for node in nodes.values())
+
+
+def test_an_engine_that_is_not_to_be_had_leaves_the_others(tmp_path: Path) -> None:
+    """CUDA graphs on a CPU. The search comes first in the plan, so that what others share is measured with it."""
+    graphs = changed(
+        TINY,
+        ("searches:\n  rst:\n    epochs: 1", "searches:\n  rst:\n    engine: {compiler: cuda_graphs}\n    epochs: 1"),
+        ("defenses:\n", "defenses:\n  plain: {kind: ticket, search: other, ratio: 0.1}\n"),
+        ("    - {defense: dense_at, attack: clean}\n", ""),
+        ("    - {defense: dense_at, attack: pgd20}\n", ""),
+        ("    - {defense: r2s, attack: eot}\n", "    - {defense: plain, attack: pgd20}\n"),
+    )
+    search = graphs[graphs.index("  rst:\n") : graphs.index("defenses:\n")].replace("rst", "other", 1)
+    graphs = changed(
+        graphs, ("defenses:\n", search.replace("    engine: {compiler: cuda_graphs}\n", "") + "defenses:\n")
+    )
+    nodes, bench = bench_of(tmp_path, graphs)
+    found = found_of(nodes, bench)
+    missing = {unit: error for unit, error in found.items() if isinstance(error, DeviceError)}
+    assert {unit.what for unit in missing} == {"step", "validate"} and len(missing) == 2
+    assert all(unit.fields["engine"]["compiler"] == "cuda_graphs" for unit in missing)
+    assert all("cuda_graphs needs a GPU" in str(error) for error in missing.values())
+    rates = {unit: seconds for unit, seconds in found.items() if unit not in missing and isinstance(seconds, float)}
+    forecast = Forecast(nodes, Calibration(machine_of(CPU), "2021-12-06", rates))
+    for node in nodes.values():
+        engine = node.spec.get("training", {}).get("engine", {})
+        assert forecast.cost(node).calibrated == (engine.get("compiler", "none") == "none"), node.title
 
 
 def test_what_plans_look_for_is_what_calibrations_are_kept_under() -> None:

@@ -148,3 +148,26 @@ def test_low_precision_is_compared_with_fp32_on_some_images(tmp_path: Path) -> N
     # Of fewer images than are compared, all.
     assert works[0].amount == works[1].amount == amounts(exact, full)["attack"]
     assert works[1].unit == only(exact, full, "attack").unit
+
+
+def test_what_is_kept_from_a_smaller_epsilon_is_judged_once_more(tmp_path: Path) -> None:
+    low = "engine: {precision: bf16, threads: 2}, batch: 20"
+    text = changed(
+        TINY,
+        ('pgd20: {kind: pgd, epsilon: "24/255", steps: 2', f'pgd20: {{kind: pgd, {low}, epsilon: "24/255", steps: 2'),
+        ("samples: 50, stop: source_fooled}", 'samples: 50, smaller_epsilons: ["8/255"]}'),
+        ("    - {defense: r2s, attack: pgd20}\n", ""),
+    )
+    plan = planned(written(tmp_path, text))
+    (node,) = [node for node in of_kind(plan, "craft") if "smaller" in node.inputs]
+    before, found = plan.nodes[node.inputs["smaller"]], amounts(plan, node)
+    assert "predict" not in amounts(plan, before) and "unpack" not in amounts(plan, before)
+    assert found["unpack"] == 50 and found["predict"] == 60  # in whole batches of 20
+    judged = only(plan, node, "predict")
+    (verdict,) = [each for each in of_kind(plan, "predict") if each.inputs["images"] == node.key]
+    assert judged.unit == only(plan, verdict, "predict").unit  # fp32, whatever crafts
+    # The look is not counted as a pass of the attack a second time: two gradients for half of 50 images, in whole
+    # batches; a look at what stands, and the checks. The comparison in fp32 is the same attack once more.
+    works = [work for work in Breakdown(plan.nodes).of(node) if work.unit.what == "attack"]
+    assert [work.amount for work in works] == [100 * 60 / 50 + 50 + 7 * 50] * 2
+    assert node.passes == 50 + 100 and Breakdown(plan.nodes).attack_passes(node) == (100 + 50) * 60 / 50

@@ -18,13 +18,6 @@ def plan(tmp_path: Path) -> Plan:
     return planned(written(tmp_path))
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    store = Store(tmp_path / "store")
-    store.prepare()
-    return store
-
-
 def keep(store: Store, plan: Plan, factor: float, **changes: object) -> None:
     """Records of all nodes as if each had taken `factor` times what is predicted of it."""
     calibration = calibrated(plan.nodes)

@@ -252,7 +252,7 @@ class Changed(nn.Module):
         return found
 
 
-@pytest.mark.parametrize(
+suspicious = pytest.mark.parametrize(
     "change, flag",
     [
         (lambda logits: logits.softmax(1), "softmax_output"),
@@ -262,21 +262,15 @@ class Changed(nn.Module):
     ],
     ids=["softmax", "no gradient", "constant", "random"],
 )
+
+
+@suspicious
 def test_what_the_probe_sees_is_flagged(change: Any, flag: str) -> None:
     assert flag in run(Changed(change), attack()).flags
     assert run(Changed(lambda logits: logits), attack()).flags == ()
 
 
-@pytest.mark.parametrize(
-    "change, flag",
-    [
-        (lambda logits: logits.softmax(1), "softmax_output"),
-        (lambda logits: logits.detach(), "zero_gradients"),
-        (lambda logits: logits * 0 + 1, "constant_output"),
-        (lambda logits: logits + torch.randn_like(logits), "randomised_output"),
-    ],
-    ids=["softmax", "no gradient", "constant", "random"],
-)
+@suspicious
 def test_autoattacks_own_checks_stand_in_for_the_probe(change: Any, flag: str) -> None:
     spec = named("autoattack", steps=2, square_queries=3, epsilon="1/255")
     assert flag in run(Changed(change), spec).flags

@@ -3,29 +3,11 @@ from __future__ import annotations
 import copy
 import gc
 import weakref
-from typing import Any
 
 import torch
-from torch import nn
 
 from rstbench.evaluation.crafting import crafting_network
-from rstbench.spec.attack_fields import AttackEngine
-from rstbench.tickets.ticket import Ticket
-from tests.networks.specs import digits
-from tests.tickets.tickets import ticket
-
-CPU = torch.device("cpu")
-COUNT = 12
-CLEAN = torch.rand(COUNT, 1, 8, 8, generator=torch.Generator().manual_seed(4))
-
-
-def ours(family: str = "preact_resnet10", seed: int = 3, **changes: Any) -> nn.Module:
-    made: Ticket = ticket(digits(family, width=0.125, **changes), seed=seed)
-    return made.network()
-
-
-def engine(**fields: Any) -> AttackEngine:
-    return AttackEngine(**fields)
+from tests.evaluation.engines import CLEAN, engine, ours
 
 
 def test_made_once_and_anew_when_values_change() -> None:

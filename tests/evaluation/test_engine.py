@@ -19,34 +19,10 @@ from rstbench.evaluation.engine import AllInEngine, Counter, InEngine, check, in
 from rstbench.evaluation.judge import check_images, predict
 from rstbench.networks import build
 from rstbench.networks.init import initialise
-from rstbench.spec.attack_fields import AttackEngine
 from rstbench.spec.attacks import PgdSpec
-from rstbench.tickets.ticket import Ticket
 from tests.attacks.networks import small_net
+from tests.evaluation.engines import CLEAN, COUNT, CPU, broken, engine, near, ours, step
 from tests.networks.specs import digits
-from tests.tickets.tickets import ticket
-
-CPU = torch.device("cpu")
-COUNT = 12
-CLEAN = torch.rand(COUNT, 1, 8, 8, generator=torch.Generator().manual_seed(4))
-
-
-def ours(family: str = "preact_resnet10", seed: int = 3, **changes: Any) -> nn.Module:
-    made: Ticket = ticket(digits(family, width=0.125, **changes), seed=seed)
-    return made.network()
-
-
-def engine(**fields: Any) -> AttackEngine:
-    return AttackEngine(**fields)
-
-
-def step(network: nn.Module, chosen: AttackEngine, counter: Counter | None = None) -> Tensor:
-    member = in_engine(network, chosen, CPU, counter or Counter())
-    return CallableView(member).step(CLEAN, torch.arange(COUNT) % 10, cross_entropy).gradient
-
-
-def near(found: Tensor, expected: Tensor, tolerance: float) -> bool:
-    return float((found - expected).norm() / expected.norm()) < tolerance
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
@@ -107,12 +83,6 @@ def test_networks_of_others_stay_as_they_are() -> None:
     assert torch.equal(
         CallableView(member).step(CLEAN, torch.zeros(COUNT, dtype=torch.int64), cross_entropy).gradient, plain
     )
-
-
-def broken() -> nn.Module:
-    network = ours()
-    network.get_submodule("stages.1.0.conv1").weight[0] = torch.nan
-    return network
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -190,8 +160,28 @@ def test_deferred_together_with_batches_of_any_size() -> None:
     networks[2].get_submodule("stages.1.0.conv1").weight.data[0] = torch.nan
     # Fewer images than networks, too: which answer is broken says nothing of the image then.
     for images, gradients in ((CLEAN, True), (CLEAN, False), (CLEAN[:1], True), (CLEAN[:1], False)):
-        with pytest.raises(RunError, match="the first output that is not finite"):
+        with pytest.raises(RunError, match=r"\(NaN\): member 2: the first output .* layer 'stages.1.0.conv1'"):
             asked(images, gradients).check()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_together_the_member_is_named(precision: str) -> None:
+    chosen, labels = engine(precision=precision, members="together"), torch.zeros(COUNT, dtype=torch.int64)
+    target = Target([ours(), ours(seed=1), broken(), ours(seed=2)], 10, CPU, [0.5, 0.0, 0.25, 0.25])
+    spec = attack("eot", precision=precision, members="together")
+    with pytest.raises(RunError, match=r"\(NaN\): member 2: the first output .* layer 'stages.1.0.conv1'"):
+        craft(target, CLEAN, labels, range(COUNT), spec, 0, lambda *_: None)
+    # Images of their own for each network.
+    together = AllInEngine([ours(), broken()], chosen, CPU, Counter(), numbers=[3, 5])
+    with pytest.raises(RunError, match="member 5: the first output"):
+        together(CLEAN.expand(2, *CLEAN.shape).clone().requires_grad_(True))
+
+
+def test_together_where_none_is_to_blame_all_are_named() -> None:
+    together = AllInEngine([ours(), ours(seed=1)], engine(), CPU, Counter(), numbers=[0, 2])
+    together._exact._call = lambda images: torch.full((2, len(images), 10), torch.nan)
+    with pytest.raises(RunError, match=r"asked one by one, members 0, 2 answer with numbers.*one_by_one"):
+        together(CLEAN)
 
 
 def test_together_needs_networks_of_ours() -> None:

@@ -80,6 +80,7 @@ def test_every_kind_runs(name: str) -> None:
         ("bandits", {"online_lr": 1.0}), ("bandits", {"exploration": 0.1}), ("bandits", {"tile": 2}),
         ("arc", {"steps": 1}), ("arc", {"rho": 0.5}), ("arc", {"rivals": 1}), ("arc", {"epsilon": "1/255"}),
         ("hinge", {"steps": 1}), ("hinge", {"restarts": 1}), ("hinge", {"epsilon": "1/255"}),
+        ("hinge", {"engine": {"precision": "bf16"}}),
     ],
 )  # fmt: skip
 def test_every_field_reaches_its_attack(name: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +91,7 @@ def test_every_field_reaches_its_attack(name: str, changes: dict[str, Any], monk
     assert before is not after and asked[0] != asked[1]
     (differing,) = [{key for key in asked[0].keys() | asked[1].keys() if asked[0].get(key) != asked[1].get(key)}]
     if "kind" not in changes and "form" not in changes and "norm" not in changes:
-        names = {"epsilon": {"threat", "step_size", "tau"}}
+        names = {"epsilon": {"threat", "step_size", "tau"}, "engine": {"confirm"}}
         assert all(differing & names.get(field, {field}) for field in changes)
 
 

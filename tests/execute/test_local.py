@@ -66,13 +66,6 @@ def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "work", stand_in.work)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    made = Store(tmp_path / "store")
-    made.prepare()
-    return made
-
-
 def run(
     nodes: dict[str, Node], store: Store, diary: Diary | None = None, workers: int = 1, limit: float | None = None,
     device: str | None = "cpu",

@@ -81,14 +81,14 @@ def test_l2_distances_are_numbers() -> None:
         ("pgd", {"smaller_epsilons": ["0"]}, "from above 0"),
         ("pgd", {"smaller_epsilons": [4]}, "an l-infinity distance is text"),
         ("square", {"norm": "l2", "epsilon": 1.0, "smaller_epsilons": ["4/255"]}, "an L2 distance is a number"),
-        ("pgd", {"smaller_epsilons": "4/255"}, "valid tuple"),
+        ("pgd", {"smaller_epsilons": "4/255"}, 'smaller_epsilons: must be a list, e.g. ["4/255"] (given: "4/255")'),
         ("pgd", {"smaller_epsilons": ["4/255"], "view": "eot"}, "it is for one network, with view member"),
         ("pgd", {"smaller_epsilons": ["4/255"], "smaller_step_sizes": []}, "0 `smaller_step_sizes` for 1"),
         ("pgd", {"smaller_step_sizes": ["1/255"]}, "and there are none"),
         ("cw_inf", {"smaller_epsilons": ["4/255"]}, "whose images nothing bounds; use form bounded"),
-        ("arc", {"smaller_epsilons": ["4/255"]}, "Extra inputs are not permitted"),
-        ("cw_l2", {"smaller_epsilons": [0.5]}, "Extra inputs are not permitted"),
-        ("apgd", {"smaller_step_sizes": ["1/255"]}, "Extra inputs are not permitted"),
+        ("arc", {"smaller_epsilons": ["4/255"]}, "unknown key; allowed: "),
+        ("cw_l2", {"smaller_epsilons": [0.5]}, "unknown key; allowed: "),
+        ("apgd", {"smaller_step_sizes": ["1/255"]}, "unknown key; allowed: "),
     ],
 )
 def test_what_is_no_worst_case(kind: str, fields: dict[str, Any], words: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from rstbench.plan import Plan, PlannedCell
 from rstbench.report.claims.language import Pick
 from rstbench.report.measure import Records, SeedMeasurement, keys_behind, measure_seed
+from rstbench.report.paper import comparable
 from rstbench.report.predictions import read_columns
 from rstbench.report.quantity import read_quantity
 from rstbench.spec.flags import RELIABILITY
@@ -23,26 +23,15 @@ NAMES = (
 )  # fmt: skip
 """Columns that say which row a pick is."""
 
-_NUMBERS = ("ratio", "candidate_set", "eps")
-
 
 def row_key(columns: Mapping[str, str | None]) -> tuple[object, ...]:
     """The row that these columns name; equal numbers are equal, a candidate set has no order."""
-    return tuple(_comparable(name, columns.get(name) or "") for name in NAMES)
+    return tuple(comparable(name, columns.get(name) or "") for name in NAMES)
 
 
 def pick_key(pick: Pick) -> tuple[object, ...]:
     """As `row_key`, of a pick."""
     return row_key({name: getattr(pick, name) for name in NAMES})
-
-
-def _comparable(name: str, text: str) -> object:
-    if name not in _NUMBERS:
-        return text
-    try:
-        return tuple(sorted(Decimal(number) for number in text.split()))
-    except InvalidOperation:
-        return text
 
 
 @dataclass(frozen=True, eq=False)
