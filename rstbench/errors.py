@@ -47,5 +47,9 @@ class AttackError(RunError):
     """An attack returned images outside its threat model or outside [0, 1]."""
 
 
+class ChallengeError(RstbenchError):
+    """Adversarial images that were handed in are no challenge: unreadable, out of range, or beyond the budget."""
+
+
 class ModelError(RstbenchError):
     """A model from elsewhere cannot be had, or does not answer as a classifier of these images must."""

@@ -15,6 +15,7 @@ Kinds of nodes and their inputs::
     predict   images, target             predictions of one network on clean (data) or adversarial (craft) images;
               or target_0 ...            of the average of several; where far images do not count, data too, for the
                                          clean ones in their place
+    challenge data                       adversarial images that somebody handed in; stands where a craft node does
     join      part_0 ...                 what craft or predict nodes say of consecutive parts of the images
     measure   data, member_0 ...         what is measured of networks beside their accuracy
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rstbench.errors import SpecError
 from rstbench.images import Images
@@ -65,11 +65,13 @@ class PlannedCell:
 
 @dataclass(frozen=True)
 class Plan:
-    """All nodes in topological order, and the cells of one suite."""
+    """All nodes in topological order, and the cells of one suite. facts, models: what it was planned with."""
 
     suite: Suite
     nodes: Mapping[str, Node]
     cells: tuple[PlannedCell, ...]
+    facts: Facts = field(default_factory=dict)
+    models: Models = field(default_factory=dict)
 
 
 def merge_nodes(plans: Iterable[Plan]) -> dict[str, Node]:
@@ -108,7 +110,7 @@ def plan(suite: Suite, facts: Facts, only: Mapping[str, str] | None = None, mode
     if not cells:
         conditions = ", ".join(f"{column}={value}" for column, value in wanted.items())
         raise SpecError(f"suite {suite.run.name}: no cell of the table has {conditions}")
-    return Plan(suite, _needed(nodes.by_key, cells.values()), tuple(cells.values()))
+    return Plan(suite, _needed(nodes.by_key, cells.values()), tuple(cells.values()), facts, models or {})
 
 
 def _needed(nodes: Mapping[str, Node], cells: Collection[PlannedCell]) -> dict[str, Node]:

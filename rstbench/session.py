@@ -19,6 +19,7 @@ from rstbench.nodes import Node
 from rstbench.plan import Plan, merge_nodes, model_digest, plan
 from rstbench.report.curves import publish_curves
 from rstbench.report.figures import publish_figure
+from rstbench.report.leaderboard.suites import remember
 from rstbench.report.publish import Published, publish
 from rstbench.report.robustbench import write_model_info
 from rstbench.session_plan import expected_seconds, show_plan
@@ -119,6 +120,9 @@ def run(request: Request, settings: Settings, out: Path | None, console: Console
         raise absent[0]
     if missing:
         store.prepare()
+    with contextlib.suppress(StoreError):  # a store that is only read keeps no notes
+        for each, suite in zip(plans, request.suites, strict=True):
+            remember(store, each, suite, request.seeds, request.only or {})
     console.print(_opening(nodes, missing), highlight=False)
     with observer(missing, console, expected_seconds(nodes, missing, store, settings.device)) as watch:
         outcome = execute(nodes, store, settings, watch)

@@ -7,6 +7,7 @@ Layout of a store directory (format 1)::
     values/ab/<key>/<name>           the files
     partial/<key>/<name>             state of unfinished work; removed when its value is written
     locks/<key>                      advisory locks; the operating system frees them when a process dies
+    suites/<sha256>.json             what was run here (`report.leaderboard.suites`)
     tmp/                             files and values being written
 
 A value is written under tmp/, fsynced, and renamed into place: a reader sees a whole value or none. Two processes may
@@ -103,6 +104,15 @@ class Store:
                 f"it, or another store (--store or {STORE_ENV})"
             )
 
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The directories that values are read from."""
+        return (self.root,)
+
+    def holding(self, name: str) -> list[str]:
+        """Keys of the values that have a file of this name, sorted."""
+        return sorted({path.parent.name for root in self.roots for path in (root / "values").glob(f"*/*/{name}")})
+
     def prepare(self) -> None:
         """Create the store's folders, prove that they can be written, and sweep out what killed writers left.
 
@@ -154,13 +164,8 @@ class Store:
         for name in files:
             if not _NAME.fullmatch(name) or name == RECORD:
                 raise StoreError(f"{name!r} is not a file name of a value")
-        full = dict(record)
-        full["key"] = key
-        full["files"] = {
-            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-            for name, data in sorted(files.items())
-        }
-        text = json.dumps(full, indent=1, sort_keys=True).encode()
+        listed = {n: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for n, data in files.items()}
+        text = json.dumps({**record, "key": key, "files": listed}, indent=1, sort_keys=True).encode()
         staging = self.root / "tmp" / f"{key[:12]}-{uuid.uuid4().hex}"
         try:
             staging.mkdir(parents=True)

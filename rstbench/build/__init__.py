@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import torch
 
 from rstbench.build.attack import build_craft, build_predict
 from rstbench.build.bench import Bench, Built, choose_device, load_checked
+from rstbench.build.challenge import build_challenge
 from rstbench.build.fit import build_train
 from rstbench.build.foreign import loaded, weights_digest
 from rstbench.build.join import build_join
 from rstbench.build.measure import build_measure
-from rstbench.build.provenance import provenance
+from rstbench.build.provenance import provenance, revision
 from rstbench.build.prune import build_lottery, build_tune
 from rstbench.build.search import build_rtt, build_search
 from rstbench.errors import DeviceError
@@ -54,7 +56,8 @@ def run_node(node: Node, bench: Bench, progress: Progress) -> Value:
             "inputs": node.inputs,
             "wall_seconds": round(time.monotonic() - started, 3),
             "cpu_seconds": round(time.process_time() - computed, 3),  # far less: others had the CPU, or a GPU the work
-            "provenance": provenance(bench.device),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "provenance": {**provenance(bench.device), **revision()},
             **facts,
         }
         return bench.store.write(node.key, record, files)
@@ -87,6 +90,7 @@ _BUILDERS: dict[str, Callable[[Node, Bench, Progress], Built]] = {
     "lottery": build_lottery,
     "model": _build_model,
     "craft": build_craft,
+    "challenge": build_challenge,
     "predict": build_predict,
     "join": build_join,
     "measure": build_measure,

@@ -36,13 +36,35 @@ def _networks(node: Node, bench: Bench, role: str) -> list[nn.Module]:
     return [bench.network(key, checkpoint) for key, checkpoint in zip(keys, checkpoints, strict=True)]
 
 
+def judge(node: Node, bench: Bench) -> nn.Module:
+    """The network that a predict node asks: one, or the average of several."""
+    if "target" in node.inputs:
+        return bench.network(node.inputs["target"], node.spec["checkpoint"])
+    return Averaged(_networks(node, bench, "target"), node.spec["average"])
+
+
+def attack_of(node: Node) -> CraftedSpec:
+    """The attack of a craft node."""
+    attack: CraftedSpec = _CRAFTED.validate_json(canonical_json(node.spec["attack"]))
+    return attack
+
+
+def target_of(node: Node, bench: Bench) -> Target:
+    """Whom a craft node attacks."""
+    classes = bench.arrays(node.inputs["data"]).classes
+    return Target(_networks(node, bench, "member"), classes, bench.device, node.spec.get("probabilities"))
+
+
+def seed_of(node: Node) -> int:
+    """What the random numbers of a craft node follow from."""
+    return derive_seed("craft", node.spec["seed"], *(["held_out"] if "held_out" in node.spec else []))
+
+
 def build_craft(node: Node, bench: Bench, progress: Progress) -> Built:
     """Adversarial images of one attack: `IMAGES` and `SAMPLES`."""
-    attack: CraftedSpec = _CRAFTED.validate_json(canonical_json(node.spec["attack"]))
+    attack, target, seed = attack_of(node), target_of(node, bench), seed_of(node)
     data = bench.arrays(node.inputs["data"])
     rows, clean, labels = attacked_images(node.spec, data, attack.samples, bench.device)
-    target = Target(_networks(node, bench, "member"), data.classes, bench.device, node.spec.get("probabilities"))
-    seed = derive_seed("craft", node.spec["seed"], *(["held_out"] if "held_out" in node.spec else []))
     saved = SavedState(bench.store, node.key)
 
     def attacked(images: Images, places: NDArray[np.int64]) -> Crafted:
@@ -88,11 +110,7 @@ def build_predict(node: Node, bench: Bench, progress: Progress) -> Built:
             data = bench.arrays(node.inputs["data"])
             _, clean, _ = attacked_images(spec, data, spec["attack"]["samples"], bench.device)
             images = within(images, clean, Threat(**node.spec["within"]))
-    if "target" in node.inputs:
-        network = bench.network(node.inputs["target"], node.spec["checkpoint"])
-    else:
-        network = Averaged(_networks(node, bench, "target"), node.spec["average"])
-    predictions, batch = predict(network, images, node.spec["batch"], progress)
+    predictions, batch = predict(judge(node, bench), images, node.spec["batch"], progress)
     columns = {"index": rows, "label": labels, "prediction": predictions.numpy()}
     flags = [] if batch >= node.spec["batch"] else [f"batch:halved_to_{batch}"]
     return {"flags": flags}, {SAMPLES: pack_samples(columns)}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rstbench.build.foreign import load_model
+from rstbench.build.handed_in import HandedIn
 from rstbench.data.sources import DataSet, fingerprint, load
 from rstbench.errors import DataError, DeviceError
 from rstbench.evaluation.files import IMAGES, unpack_images
@@ -32,6 +33,8 @@ class Bench:
     store: Store
     data_dir: Path | None
     device: torch.device
+    handed_in: dict[str, HandedIn] = field(default_factory=dict)
+    """By the key of their challenge: images that no node makes."""
     _arrays: dict[str, DataSet] = field(default_factory=dict)
     _networks: dict[tuple[str, str], nn.Module] = field(default_factory=dict)
     _images: tuple[str, Tensor] | None = None

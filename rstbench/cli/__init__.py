@@ -10,7 +10,10 @@ import typer
 
 from rstbench import __version__
 from rstbench.cli.calibrate import calibrate
+from rstbench.cli.challenge import challenge
+from rstbench.cli.check import check
 from rstbench.cli.claims import claims
+from rstbench.cli.leaderboard import leaderboard_app
 from rstbench.cli.model import curves, evaluate
 from rstbench.cli.shared import (
     DataOption,
@@ -41,6 +44,7 @@ ticket_app = typer.Typer(no_args_is_help=True, help="Look into ticket files.")
 data_app = typer.Typer(no_args_is_help=True, help="Data sets.")
 app.add_typer(ticket_app, name="ticket")
 app.add_typer(data_app, name="data")
+app.add_typer(leaderboard_app, name="leaderboard")
 
 
 def _version(value: bool) -> None:
@@ -130,6 +134,8 @@ app.command("curves")(curves)
 app.command("table")(table)
 app.command("figure")(figure)
 app.command("claims")(claims)
+app.command("challenge")(challenge)
+app.command("check")(check)
 
 
 @app.command()

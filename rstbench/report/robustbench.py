@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,13 @@ def write_model_info(plan: Plan, store: Store, out: Path) -> tuple[Path, ...]:
 
     RobustBench's own functions read them when called in `out`. Raises `StoreError` if they cannot be written.
     """
+    return write_entries(entries(plan, store), out)
+
+
+def write_entries(found: Iterable[Entry], out: Path) -> tuple[Path, ...]:
+    """Write entries below `out`/model_info; returns the files. Raises `StoreError` if they cannot be written."""
     written = []
-    for entry in entries(plan, store):
+    for entry in found:
         path = Path(out) / "model_info" / entry.path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

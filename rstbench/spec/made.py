@@ -26,6 +26,8 @@ CLEAN = "none"
 STEPS = (1, 2, 5, 10, 20, 50, 100)
 RESTARTS = (1, 2, 5, 10)
 AXES = ("steps", "restarts", "epsilon")
+CURVES = "-curves"
+"""What the name of a suite of curves ends in."""
 
 
 def model_suite(
@@ -124,7 +126,9 @@ def series_suite(
         )
     data = run.datasets[cell.dataset or run.matrix.dataset[0]]
     attack = written_out(attack, cifar=data.source in ("cifar10", "cifar100"))
-    made: dict[str, CraftedSpec | CleanSpec] = {CLEAN: CleanSpec(samples=attack.samples, batch=attack.batch)}
+    made: dict[str, CraftedSpec | CleanSpec] = {
+        CLEAN: CleanSpec(kind="clean", samples=attack.samples, batch=attack.batch)
+    }
     found: list[Series] = []
     for axis in axes:
         points: dict[float, str] = {0.0: CLEAN} if axis == "epsilon" else {}
@@ -150,7 +154,7 @@ def series_suite(
 
     def side(spec: SuiteSpec) -> SuiteSpec:
         table = spec.table.model_copy(update={"cells": cells, "layout": "list", "paper": None})
-        return spec.model_copy(update={"name": f"{spec.name}-curves", "attacks": made, "table": table})
+        return spec.model_copy(update={"name": f"{spec.name}{CURVES}", "attacks": made, "table": table})
 
     return suite.model_copy(update={"paper": side(suite.paper), "run": side(suite.run)}), tuple(found)
 

@@ -9,6 +9,7 @@ BUILDER_VERSIONS = {
     "lottery": 1,
     "model": 1,
     "craft": 3,
+    "challenge": 1,
     "predict": 1,
     "join": 1,
     "measure": 1,

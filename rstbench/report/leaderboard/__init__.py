@@ -1,0 +1,1 @@
+"""Leaderboards: from a store to files that others can check."""
