@@ -12,7 +12,7 @@ from rstbench.api.inputs import POINTWISE, Attack, checked, chosen_attacks
 from rstbench.api.rows import COLUMNS, Evaluation
 from rstbench.spec.battery import battery
 
-__all__ = ["COLUMNS", "POINTWISE", "evaluate"]
+__all__ = ["COLUMNS", "POINTWISE", "Evaluation", "evaluate", "evaluation"]
 
 
 def evaluate(
@@ -51,6 +51,22 @@ def evaluate(
     unknown attacks and for inputs of another shape, type or range, `ModelError` for a model that does not take such
     images, knows too few classes or is spread over devices, `RunError` for one whose answers are not numbers.
     """
+    return evaluation(model, images, labels, attacks, norm, epsilon, probabilities, batch, seed, progress).frame()
+
+
+def evaluation(
+    model: nn.Module | Sequence[nn.Module],
+    images: Tensor | np.ndarray[Any, Any],
+    labels: Tensor | np.ndarray[Any, Any],
+    attacks: Sequence[Attack] | None,
+    norm: str,
+    epsilon: str | float,
+    probabilities: Sequence[float] | None = None,
+    batch: int = 256,
+    seed: int = 0,
+    progress: Callable[[str, float, float], None] | None = None,
+) -> Evaluation:
+    """What `evaluate` does and raises, with the result of every image (`Evaluation.scores`) behind its frame."""
     members = list(model) if isinstance(model, Sequence) else [model]
     clean, truth = checked(images, labels)
     names = attacks if attacks is not None else battery(norm, len(members) > 1)
@@ -59,4 +75,4 @@ def evaluate(
     for name, spec in chosen.items():
         run.attack(name, spec)
     run.worst_case(norm, epsilon)
-    return run.frame()
+    return run

@@ -112,6 +112,11 @@ class Evaluation:
         right = np.concatenate([self._right["none"], *(self._right[name] for name in over)])
         self._add(POINTWISE, spec, *budget, tuple(map(str, range(len(right)))), right, set(self.notes))
 
+    def scores(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Expected correctness of every image, float64 (N,) in [0, 1], by the names that rows were added under."""
+        found = zip(self.attacks, self.results, strict=True)
+        return {name: result.seeds[0].scores for name, result in found if result.seeds[0] is not None}
+
     def frame(self) -> Any:
         """The rows, with the flags that follow from comparing them."""
         import pandas as pd
