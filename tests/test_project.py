@@ -34,6 +34,12 @@ def test_console_script() -> None:
     assert callable(script.load())
 
 
+def test_pytest_plugin() -> None:
+    (plugin,) = entry_points(group="pytest11", name="rstbench")
+    assert plugin.value == "rstbench.pytest_plugin"
+    assert callable(plugin.load().pytest_addoption)
+
+
 def test_package_data() -> None:
     assert files("rstbench").joinpath("py.typed").is_file()
     table = files("rstbench.report").joinpath("paper_tables.csv").read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Fenced code blocks of README, CONTRIBUTING and docs: found, and run as far as a test can."""
