@@ -58,7 +58,7 @@ def test_transfer_matrix(benchmark: BenchmarkFixture, results: Results, tmp_path
     tickets = _tickets()
     networks = [read_ticket(each).network() for each in tickets]
     attack = pgd_at("8/255", batch=BATCH, stop="never", engine={"threads": threads})
-    clean = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    clean = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float() / 255  # as what is stored lies in memory
     truth = torch.from_numpy(labels)
     numbers = count()
 

@@ -73,7 +73,8 @@ def _tail(values: Floats, counts: Floats) -> float:
     def exponent(t: float) -> float:
         return -float(counts @ np.log1p(t * values)) - float(np.log1p(-t))
 
-    return float(np.exp(min(0.0, minimize_scalar(exponent, bounds=(0.0, 1.0 - 1e-9), method="bounded").fun)))
+    least = float(minimize_scalar(exponent, bounds=(0.0, 1.0 - 1e-9), method="bounded").fun)
+    return float(np.exp(max(-600.0, min(0.0, least))))
 
 
 def of_intervals(

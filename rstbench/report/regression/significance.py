@@ -69,7 +69,8 @@ def sign_flips(differences: Floats, seed: int = SEED) -> tuple[float, str]:
     p = (1 + extreme) / (1 + draws)
     if extreme == 0:
         # No draw can tell less than one in their number; among hundreds of rows that would hide every loss (Hoeffding).
-        p = min(p, 2 * float(np.exp(-(seen**2) / (2 * float(counts @ amounts**2)))))
+        exponent = seen**2 / (2 * float(counts @ amounts**2))
+        p = min(p, 2 * float(np.exp(-min(600.0, exponent))))
     return p, f"sign flips, {draws} draws"
 
 
