@@ -27,7 +27,7 @@ from rstbench.report.leaderboard.schema import COLUMNS, METRICS, SCHEMA, Board, 
 MAX_CSV_BYTES = 64 * 2**20
 MAX_JSON_BYTES = 512 * 2**20
 MAX_SAMPLES_BYTES = 2**30
-MAX_SAMPLES = 200_000_000
+MAX_SAMPLES = 64_000_000
 """What nothing of ours comes near; larger files are refused before they are read."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -207,16 +207,14 @@ def read_samples(path: Path) -> Samples:
             if file.metadata.num_rows > MAX_SAMPLES:
                 raise StoreError(f"{path}: {file.metadata.num_rows} scores; more than any leaderboard of ours")
             table = file.read(columns=["entry", "metric", "seed", "index", "label", "score"], use_threads=False)
-        text = {name: np.asarray(table.column(name).cast(pyarrow.string()).to_pylist(), dtype=object) for name in _TEXT}
+        text = {name: _encoded(table.column(name)) for name in _TEXT}
         whole = {name: table.column(name).to_numpy() for name in _WHOLE}
         score = table.column("score").to_numpy()
     except (pyarrow.ArrowException, KeyError, OSError, ValueError) as error:
         raise StoreError(f"{path}: not the per-image scores of a leaderboard ({error})") from error
     if any(column.dtype.kind != "i" for column in whole.values()) or score.dtype.kind != "f":
         raise StoreError(f"{path}: a column is not of its kind, or has empty places")
-    if any(value is None for column in text.values() for value in column):
-        raise StoreError(f"{path}: a score without entry or metric")
-    if not set(text["metric"]) <= set(METRICS):
+    if not set(text["metric"][1]) <= set(METRICS):
         raise StoreError(f"{path}: scores of something else than {', '.join(METRICS)}")
     if not bool(np.all((score >= 0) & (score <= 1))):
         raise StoreError(f"{path}: a score is not within [0, 1]")
@@ -227,13 +225,29 @@ _TEXT = ("entry", "metric")
 _WHOLE = ("seed", "index", "label")
 
 
+def _encoded(column: Any) -> tuple[NDArray[Any], list[str]]:
+    """A column of text as numbers of its distinct texts: millions of rows have few. Raises ValueError for another."""
+    import pyarrow
+
+    kind = column.type.value_type if pyarrow.types.is_dictionary(column.type) else column.type
+    if not pyarrow.types.is_string(kind) or column.null_count:
+        raise ValueError("entry and metric are text, with no empty places")
+    whole = column.dictionary_encode().unify_dictionaries().combine_chunks()
+    if isinstance(whole, pyarrow.ChunkedArray):  # of no chunk
+        return np.zeros(0, dtype=np.int32), []
+    names, places = np.unique(np.asarray(whole.dictionary.to_pylist(), dtype=object), return_inverse=True)
+    return places.astype(np.int32)[whole.indices.to_numpy()], names.tolist()
+
+
 def _grouped(
-    text: Mapping[str, NDArray[Any]], whole: Mapping[str, NDArray[Any]], score: NDArray[np.float64], path: Path
+    text: Mapping[str, tuple[NDArray[Any], list[str]]],
+    whole: Mapping[str, NDArray[Any]],
+    score: NDArray[np.float64],
+    path: Path,
 ) -> Samples:
     if not len(score):
         return {}
-    _, entry = np.unique(text["entry"].astype(str), return_inverse=True)
-    _, metric = np.unique(text["metric"].astype(str), return_inverse=True)
+    (entry, entries), (metric, metrics) = text["entry"], text["metric"]
     order = np.lexsort((whole["seed"], metric, entry))
     codes = np.stack([entry[order], metric[order], whole["seed"][order]])
     starts = [0, *(np.flatnonzero((codes[:, 1:] != codes[:, :-1]).any(axis=0)) + 1).tolist()]
@@ -243,7 +257,7 @@ def _grouped(
         index = whole["index"][rows].astype(np.int64)
         if len(np.unique(index)) != len(index):
             raise StoreError(f"{path}: one image more than once under one entry, metric and seed")
-        key = (str(text["entry"][rows[0]]), str(text["metric"][rows[0]]), int(whole["seed"][rows[0]]))
+        key = (entries[entry[rows[0]]], metrics[metric[rows[0]]], int(whole["seed"][rows[0]]))
         found[key] = Scores(index, whole["label"][rows].astype(np.int64), score[rows])
     return found
 

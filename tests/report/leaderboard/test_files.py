@@ -131,7 +131,7 @@ def test_what_is_no_json_or_not_there_is_refused(tmp_path: Path) -> None:
         ("index", [0, 0], "more than once"),
         ("index", [0, None], "not of its kind"),
         ("label", [0.5, 1.0], "not of its kind"),
-        ("entry", ["aaaaaaaaaaaa", None], "without entry"),
+        ("entry", ["aaaaaaaaaaaa", None], "no empty places"),
         ("metric", None, "not the per-image scores"),
         ("metric", ["worst", "best"], "something else than"),
         ("entry", np.array([b"\xff", b"a"], dtype=object), "not the per-image scores"),
