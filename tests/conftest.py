@@ -11,6 +11,9 @@ import pytest
 
 from rstbench.store import Store
 
+# What is printed to no terminal is as wide as it needs; processes of a test run are told the width of the terminal.
+os.environ.pop("COLUMNS", None)
+
 
 def _cuda() -> bool:
     import torch

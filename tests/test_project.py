@@ -25,7 +25,7 @@ def test_versions_agree() -> None:
 
 
 def test_extras() -> None:
-    assert set(metadata("rstbench").get_all("Provides-Extra") or ()) == {"dev", "ray"}
+    assert set(metadata("rstbench").get_all("Provides-Extra") or ()) == {"dev", "page", "ray"}
 
 
 def test_console_script() -> None:
